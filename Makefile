@@ -1,0 +1,48 @@
+# make demo           the study on http://127.0.0.1:5000, from the committed gallery (no torch needed)
+# make test           everything, after installing what it needs
+# make demo-generate  the demo gallery again, from the embedded models
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+DEMO := demo-study
+
+.PHONY: demo demo-generate test lint format clean-demo
+.DEFAULT_GOAL := demo
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# One stamp a set of packages; pyproject.toml and the pins decide when it is stale.
+.venv/base.stamp: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	touch $@
+
+.venv/generate.stamp: .venv/base.stamp
+	$(PIP) --editable '.[generate]'
+	touch $@
+
+.venv/test.stamp: .venv/generate.stamp
+	$(PIP) --editable '.[generate,postgres,test]'
+	touch $@
+
+$(DEMO)/study.toml: | .venv/base.stamp
+	$(BIN)/study init $(DEMO) --title "Which picture is better?"
+	$(BIN)/study ingest demo/gallery --study $(DEMO)
+
+demo: .venv/base.stamp $(DEMO)/study.toml
+	$(BIN)/study serve --study $(DEMO)
+
+demo-generate: .venv/generate.stamp
+	$(BIN)/generator run --model shapes --methods fp16,w8a8,w4a8,w4a4,qsched-w4a8 -n 24 -o demo/gallery
+
+test: .venv/test.stamp
+	$(BIN)/python -m pytest
+
+lint: .venv/test.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/test.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
