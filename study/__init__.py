@@ -1,0 +1,1 @@
+"""Blinded 1v1 studies: galleries in, a voting site, votes out."""
