@@ -1,0 +1,191 @@
+"""The command `elo`: `elo compute` and `elo plot pareto`.
+
+Only wires: every command reads, calls one function and writes. Pandas, SciPy and Matplotlib are imported
+when a command runs, so that `--help` answers at once.
+"""
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+
+from elo.errors import InputError
+
+
+class BadInput(click.ClickException):
+    """One line on stderr, exit code 2."""
+
+    exit_code = 2
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what the user can mend into one line and exit code 2; anything else is our mistake and shows."""
+    try:
+        yield
+    except InputError as error:
+        raise BadInput(" ".join(str(error).split())) from error
+    except OSError as error:
+        raise BadInput(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
+
+
+class Pairs(click.ParamType):
+    """NAME=VALUE → {NAME: read(VALUE)}; with `many`, several of them with commas between."""
+
+    def __init__(self, name: str, read: Callable[[str], Any], *, many: bool = False) -> None:
+        """`name` is the form that help and errors show."""
+        self.name, self.read, self.many = name, read, many
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, Any]:
+        """Parse the text of the option; a name may itself contain "="."""
+        if isinstance(value, dict):
+            return value
+        pairs = {}
+        for part in value.split(",") if self.many else [value]:
+            name, equals, text = part.rpartition("=")
+            try:
+                pairs[name.strip()] = self.read(text.strip())
+            except ValueError:
+                equals = ""
+            if not (name.strip() and equals):
+                raise BadInput(f"{param.opts[0] if param else ''} {value}: expected {self.name}")
+        return pairs
+
+
+def rating_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say how votes become ratings, shared by every command that rates."""
+    options = [
+        click.option(
+            "--method",
+            type=click.Choice(["bradley-terry", "elo"]),
+            default="bradley-terry",
+            show_default=True,
+            help="Fitted by maximum likelihood, or one pass in the order of the votes.",
+        ),
+        click.option("--k", type=float, default=32, show_default=True, help="Step of the sequential Elo."),
+        click.option("--base", type=float, default=1000, show_default=True, help="Mean of the ratings."),
+        click.option(
+            "--scale", type=float, default=400, show_default=True, help="Points for odds of 10 : 1."
+        ),
+        click.option(
+            "--anchor",
+            type=Pairs("NAME=RATING", float),
+            help="Fix one method instead of the mean, such as FP16=1000.",
+        ),
+        click.option("--question", help="Which question to rate, where the votes have several."),
+        click.option(
+            "--bootstrap",
+            type=click.IntRange(min=0),
+            default=1000,
+            show_default=True,
+            metavar="ROUNDS",
+            help="Rounds of the bootstrap; 0: no intervals.",
+        ),
+        click.option(
+            "--cluster",
+            type=click.Choice(["auto", "vote", "judge", "prompt"]),
+            default="auto",
+            show_default=True,
+            help="What the bootstrap resamples; auto: judges or else prompts if there are 20, else votes.",
+        ),
+        click.option(
+            "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."
+        ),
+        click.option(
+            "--map",
+            "column_map",
+            type=Pairs("OURS=THEIRS,…", str, many=True),
+            help="Columns by name: model_a=left_image,judge=who.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.group()
+def cli() -> None:
+    """Ratings from pairwise votes, with honest uncertainty.
+
+    VOTES is a CSV, JSONL or Parquet file (each also .gz) with the columns model_a (the left image),
+    model_b and winner, or the URL of a database (its view votes_v1).
+    """
+
+
+@cli.command()
+@click.argument("votes")
+@rating_options
+@click.option("--sizes", type=click.Path(), help="gallery.json, or a CSV with method,size_bytes.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@click.option("--out", type=click.Path(), metavar="FILE", help="Also write .csv, .json, .md, .tex or .html.")
+def compute(votes: str, sizes: str | None, as_json: bool, out: str | None, **options: Any) -> None:
+    """Rate the methods in VOTES.
+
+    \b
+    Example:
+      elo compute votes.parquet --anchor fp16=1000 --sizes gallery.json --out ratings.tex
+    """
+    with one_line_errors():
+        from elo import formats
+
+        if out:
+            formats.writer(out)  # a wrong suffix is known before the work
+        table = _rate(votes, sizes, options)
+        if out:
+            formats.write_table(table, out)
+        if as_json:
+            click.echo(formats.to_json(table), nl=False)
+        else:
+            tty = sys.stdout.isatty()
+            width = shutil.get_terminal_size().columns if tty else None
+            click.echo(formats.to_terminal(table, width=width, color=tty), nl=False)
+        if out:
+            click.echo(f"wrote {out}", err=True)
+
+
+@cli.group()
+def plot() -> None:
+    """Draw the ratings."""
+
+
+@plot.command()
+@click.argument("votes")
+@click.option(
+    "--sizes", type=click.Path(), required=True, help="gallery.json, or a CSV with method,size_bytes."
+)
+@click.option(
+    "-o", "--out", type=click.Path(), required=True, metavar="FILE", help="Write .svg, .pdf or .png."
+)
+@rating_options
+def pareto(votes: str, sizes: str, out: str, **options: Any) -> None:
+    """Plot rating against size, with 95 % intervals and the Pareto front.
+
+    \b
+    Example:
+      elo plot pareto votes.parquet --sizes gallery.json -o pareto.svg
+    """
+    with one_line_errors():
+        from elo import plots
+        from elo.pareto import read_sizes
+
+        plots.check_format(out)
+        known = read_sizes(sizes)
+        table = _rate(votes, sizes, options)
+        axes = plots.pareto_plot(table, known)
+        plots.save_plot(axes, out)
+    for note in table.notes:
+        click.echo(f"• {note}", err=True)
+    click.echo(f"wrote {out}", err=True)
+
+
+def _rate(votes: str, sizes: str | None, options: dict[str, Any]) -> Any:
+    from elo.pareto import read_sizes
+    from elo.tables import compute
+    from elo.votes import read_votes
+
+    known = read_sizes(sizes) if sizes else None
+    read = read_votes(votes, column_map=options.pop("column_map"), question=options.pop("question"))
+    return compute(read, sizes=known, **options)
