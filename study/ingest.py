@@ -1,0 +1,232 @@
+"""A gallery goes in: checked as a whole, re-encoded alike, all of it or nothing.
+
+Each image is decoded and encoded once by the same encoder with the same settings and no metadata,
+so that a file tells nothing about its method but its pixels.
+"""
+
+import hashlib
+import io
+import json
+import random
+import secrets
+import time
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+
+from PIL import Image
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from study.config import Protocol
+from study.gallery import Gallery, GalleryError, ImageRecord, read_gallery
+from study.schema import Cell, GalleryRow, ImageRow, MethodRow, PromptRow
+from study.store import Store
+
+
+@dataclass(frozen=True)
+class Ingested:
+    """What a study now shows; `new` is False if it held this very gallery already."""
+
+    name: str
+    methods: int
+    prompts: int
+    images: int
+    cells: int
+    new: bool
+
+
+def ingest(folder: str | Path, store: Store, protocol: Protocol) -> Ingested:
+    """Read a gallery folder and put all of it into the study.
+
+    The same gallery again is no change. A study shows one gallery: another one is refused.
+
+    Raises
+    ------
+    GalleryError
+        If the gallery is faulty or cannot make a study; then no row and no file remains.
+    """
+    gallery = read_gallery(folder)
+    pairs = _method_pairs(gallery, protocol)
+    _every_method_drew_every_prompt(gallery)
+    _no_odd_modes(gallery)
+    digest = _digest(gallery)
+    with store.read() as session:
+        held = _already_held(session, digest)
+    if not held:
+        files = Served(store.served)
+        try:
+            # All files before the transaction: a running server need not wait for the encoder.
+            rows = [files.add(gallery.root, record) for record in gallery.images]
+            with store.write() as session:
+                if not _already_held(session, digest):
+                    _add_rows(session, gallery, digest, rows)
+                    _add_cells(session, gallery, pairs, rows, protocol.seed)
+        except BaseException:
+            files.remove()
+            raise
+    return Ingested(
+        name=gallery.name,
+        methods=len(gallery.methods),
+        prompts=len(gallery.prompts),
+        images=len(gallery.images),
+        cells=len(pairs) * len(gallery.prompts),
+        new=not held,
+    )
+
+
+def served_png(path: Path) -> bytes:
+    """The bytes that voters get for an image: RGB, one encoder, one setting, no metadata."""
+    with Image.open(path) as image:
+        if "A" in image.getbands() or "transparency" in image.info:
+            rgba = image.convert("RGBA")
+            rgb = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+        else:
+            rgb = image.convert("RGB")
+    # A new image from the bare pixels: Pillow would carry profile, dpi and text over from the old one.
+    bare = Image.frombytes("RGB", rgb.size, rgb.tobytes())
+    buffer = io.BytesIO()
+    bare.save(buffer, format="PNG", compress_level=6)
+    return buffer.getvalue()
+
+
+def _method_pairs(gallery: Gallery, protocol: Protocol) -> list[tuple[str, str]]:
+    if len(gallery.methods) < 2:
+        raise GalleryError(
+            f"gallery.json: field 'methods': found {len(gallery.methods)}, a study needs 2 or more"
+        )
+    pairs = [
+        (one.id, other.id)
+        for one, other in combinations(gallery.methods, 2)
+        if protocol.across_base_models or one.base_model == other.base_model
+    ]
+    if not pairs:
+        raise GalleryError(
+            "gallery.json: field 'base_model': no two methods share one; "
+            "set across_base_models = true in study.toml to compare them nevertheless"
+        )
+    return pairs
+
+
+def _every_method_drew_every_prompt(gallery: Gallery) -> None:
+    if not gallery.prompts:
+        raise GalleryError("prompts.jsonl: no prompts in it")
+    drawn = {(image.method, image.prompt_id) for image in gallery.images if image.replicate == 0}
+    missing = [
+        (method.id, prompt.prompt_id)
+        for prompt in gallery.prompts
+        for method in gallery.methods
+        if (method.id, prompt.prompt_id) not in drawn
+    ]
+    if missing:
+        raise GalleryError(
+            f"images.jsonl: no image of method {missing[0][0]!r} for prompt_id {missing[0][1]!r} "
+            f"({len(missing)} missing in all); every method must have drawn every prompt"
+        )
+
+
+def _no_odd_modes(gallery: Gallery) -> None:
+    """Refuse what an 8-bit RGB picture cannot hold, instead of clipping it silently."""
+    for image in gallery.images:
+        with Image.open(gallery.root / image.file) as opened:
+            if opened.mode not in ("RGB", "RGBA", "L", "LA", "P", "PA", "1"):
+                raise GalleryError(
+                    f"images.jsonl: {image.file!r} has the colour mode {opened.mode}, "
+                    "expected 8-bit RGB or grey"
+                )
+
+
+def _digest(gallery: Gallery) -> str:
+    """What makes two galleries the same: methods, prompts and image bytes, not when they were written."""
+    parts = {
+        "methods": sorted(m.model_dump_json() for m in gallery.methods),
+        "prompts": sorted(p.model_dump_json() for p in gallery.prompts),
+        "images": sorted([i.method, i.prompt_id, i.replicate, i.sha256] for i in gallery.images),
+    }
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _already_held(session: Session, digest: str) -> bool:
+    """Whether the study shows this very gallery; another one is an error."""
+    held = session.scalars(select(GalleryRow)).first()
+    if held is not None and held.digest != digest:
+        raise GalleryError(
+            f"the study shows another gallery already ({held.name!r}), and a study shows one; "
+            "`study init` makes another study"
+        )
+    return held is not None
+
+
+class Served:
+    """The files written for voters so far, so that they can be taken back."""
+
+    def __init__(self, folder: Path) -> None:
+        """Files will go to `folder`, made if it is not there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.written: list[Path] = []
+
+    def add(self, root: Path, record: ImageRecord) -> ImageRow:
+        """Write the served file of an image under a random key and return its row."""
+        data, key = served_png(root / record.file), secrets.token_hex(16)
+        path = self.folder / f"{key}.png"
+        self.written.append(path)
+        path.write_bytes(data)
+        return ImageRow(
+            method_id=record.method,
+            prompt_id=record.prompt_id,
+            replicate=record.replicate,
+            sha256=record.sha256,
+            served_key=key,
+            served_sha256=hashlib.sha256(data).hexdigest(),
+            width=record.width,
+            height=record.height,
+            body=record.model_dump(exclude_none=True),
+        )
+
+    def remove(self) -> None:
+        """Take all files back."""
+        for path in self.written:
+            path.unlink(missing_ok=True)
+
+
+def _add_rows(session: Session, gallery: Gallery, digest: str, images: list[ImageRow]) -> None:
+    body = {"created": gallery.created, "prompt_set": gallery.prompt_set, "software": gallery.software}
+    session.add(GalleryRow(digest=digest, name=gallery.name, body=body, ingested=time.time()))
+    session.flush()
+    session.add_all(
+        MethodRow(
+            id=method.id,
+            gallery=digest,
+            label=method.label,
+            base_model=method.base_model,
+            size_bytes=method.size_bytes,
+            body=method.model_dump(exclude_none=True),
+        )
+        for method in gallery.methods
+    )
+    session.add_all(PromptRow(id=p.prompt_id, text=p.text, category=p.category) for p in gallery.prompts)
+    session.flush()
+    session.add_all(images)
+    session.flush()
+
+
+def _add_cells(
+    session: Session, gallery: Gallery, pairs: list[tuple[str, str]], images: list[ImageRow], seed: int
+) -> None:
+    image_of = {(row.method_id, row.prompt_id): row.id for row in images if row.replicate == 0}
+    cells = [(prompt.prompt_id, one, other) for prompt in gallery.prompts for one, other in pairs]
+    places = list(range(len(cells)))
+    random.Random(f"{seed}/cells").shuffle(places)
+    session.add_all(
+        Cell(
+            prompt_id=prompt,
+            method_1=one,
+            method_2=other,
+            image_1=image_of[one, prompt],
+            image_2=image_of[other, prompt],
+            shuffle=place,
+            votes=0,
+        )
+        for place, (prompt, one, other) in zip(places, cells, strict=True)
+    )
