@@ -11,10 +11,14 @@ import math
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elo.errors import SettingsError
+from elo.pareto import size_label
 from elo.tables import COLUMNS, RatingTable
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 DASH = "—"
 
@@ -50,47 +54,68 @@ def replace_file(path: str | Path, data: bytes) -> None:
 def to_terminal(table: RatingTable, *, width: int | None = None, color: bool = False) -> str:
     """Render for a terminal: the table, with settings and notes under it.
 
-    `width` in characters; None takes what the table needs. Colours only with `color`.
+    `width` in characters: where the table does not fit, wins, losses and ties give way; None takes what
+    it needs. Colours only with `color`.
     """
-    from rich import box
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    sized = bool(table.ratings["size_gb"].notna().any())
-    ranges = table.rank_ranges()
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False, header_style="bold")
-    shown.add_column("", justify="right")
-    shown.add_column("method", no_wrap=True)
-    shown.add_column("rating", justify="right", style="bold")
-    shown.add_column("95 % interval", justify="center", no_wrap=True)
-    if ranges:
-        shown.add_column("ranks", justify="center", no_wrap=True)
-    for name in ("votes", "won", "lost", "tied", "win %", "Elo", *(["GB"] if sized else [])):
-        shown.add_column(name, justify="right", style="dim" if name in {"won", "lost", "tied", "Elo"} else "")
-    for i, row in enumerate(table.ratings.to_dict("records")):
-        cells = _rounded(row)
-        interval = f"{cells['ci_low']:>4} – {cells['ci_high']:<4}" if cells["ci_low"] != DASH else DASH
-        line = [cells["rank"], cells["method"], cells["rating"], interval]
-        if ranges:
-            low, high = ranges[i]
-            line.append(f"{low}–{high}" if low < high else f"{low}")
-        line += [cells[name] for name in ("votes", "wins", "losses", "ties", "win_rate", "elo")]
-        line += [cells["size_gb"]] if sized else []
-        shown.add_row(*(Text(cell) for cell in line))
-
     out = io.StringIO()
-    console = Console(
-        file=out, width=width or 10_000, force_terminal=color, color_system="auto" if color else None
-    )
+    console = Console(file=out, width=10_000, force_terminal=color, color_system="auto" if color else None)
+    shown = _terminal_rows(table, detail=True)
     needed = console.measure(shown).maximum
-    console.width = max(width, needed) if width else max(100, needed)
+    if width and needed > width:
+        shown = _terminal_rows(table, detail=False)
+        needed = console.measure(shown).maximum
+    console.width = max(width or 100, needed)
     console.print(shown)
     for sentence in _settings_lines(table.settings):
         console.print(Text(sentence, style="dim"))
     for note in table.notes:
         console.print(Text.assemble(("• ", "yellow"), note))
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+
+
+def _terminal_rows(table: RatingTable, *, detail: bool) -> "Table":
+    """The table itself; without `detail` it leaves out the counts of wins, losses and ties."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    sized = bool(table.ratings["size_gb"].notna().any())
+    counted = {"won": "wins", "lost": "losses", "tied": "ties"} if detail else {}
+    ranges = table.rank_ranges() or [None] * len(table.ratings)
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold")
+    shown.add_column("", justify="right")
+    shown.add_column("method", no_wrap=True)
+    shown.add_column("rating", justify="right", style="bold")
+    shown.add_column("95 % interval", justify="center", no_wrap=True)
+    shown.add_column("ranks", justify="center", no_wrap=True)
+    for name in ("votes", *counted, "win %", "Elo", *(["size"] if sized else [])):
+        shown.add_column(
+            name, justify="right", no_wrap=True, style="dim" if name in {*counted, "Elo"} else ""
+        )
+    for row, open_ranks in zip(table.ratings.to_dict("records"), ranges, strict=True):
+        cells = _rounded(row)
+        interval = f"{cells['ci_low']:>4} – {cells['ci_high']:<4}" if cells["ci_low"] != DASH else DASH
+        if row["ci_low"] == row["ci_high"]:
+            interval = "fixed"  # the anchor
+        low, high = open_ranks or (DASH, DASH)
+        line = [
+            cells["rank"],
+            cells["method"],
+            cells["rating"],
+            interval,
+            f"{low}" if low == high else f"{low}–{high}",
+        ]
+        line += [cells[name] for name in ("votes", *counted.values(), "win_rate", "elo")]
+        line += [_size(row["size_gb"])] if sized else []
+        shown.add_row(*(Text(cell) for cell in line))
+    return shown
+
+
+def _size(gigabytes: float) -> str:
+    return DASH if math.isnan(gigabytes) else size_label(float(f"{gigabytes * 1e9:.3g}"))
 
 
 def to_csv(table: RatingTable) -> str:
@@ -267,8 +292,8 @@ def _settings_lines(settings: dict[str, Any]) -> list[str]:
         else f"mean {s['base']:g}"
     )
     lines = [
-        f"{s['method']}, {level}, scale {s['scale']:g}, a tie is {s['ties']}; "
-        f"Elo with K = {s['k']:g} in {s['order']} order."
+        f"{s['method']}, {level}, scale {s['scale']:g}, a tie is {s['ties']}; Elo with K = {s['k']:g} "
+        + ("in order of time." if s["order"] == "tstamp" else "in the order of the source.")
     ]
     votes = f"{s['n']} votes"
     for name in ("judges", "prompts"):

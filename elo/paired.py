@@ -133,7 +133,7 @@ def why_no_maximum(names: tuple[str, ...], wins: np.ndarray) -> list[str]:
         met |= met[:, middle, None] & met[middle]
     parts = _groups(met)
     if len(parts) > 1:
-        listed = "; ".join(_named(names, part) for part in parts)
+        listed = "; ".join(f"{{{_named(names, part)}}}" for part in parts)
         return [
             f"Never compared with one another, directly or through others: {listed}. No common scale exists."
         ]
@@ -142,13 +142,9 @@ def why_no_maximum(names: tuple[str, ...], wins: np.ndarray) -> list[str]:
         others = ~group
         who = _named(names, group)
         if not wins[np.ix_(others, group)].any():
-            reasons.append(
-                f"{who} never lost or tied against any other method: no finite rating is high enough."
-            )
+            reasons.append(f"{who} never lost or tied against the others: no finite rating is high enough.")
         elif not wins[np.ix_(group, others)].any():
-            reasons.append(
-                f"{who} never won or tied against any other method: no finite rating is low enough."
-            )
+            reasons.append(f"{who} never won or tied against the others: no finite rating is low enough.")
     return reasons
 
 
@@ -158,8 +154,7 @@ def _groups(together: np.ndarray) -> list[np.ndarray]:
 
 
 def _named(names: tuple[str, ...], group: np.ndarray) -> str:
-    members = [name for name, inside in zip(names, group, strict=True) if inside]
-    return members[0] if len(members) == 1 else "the group " + ", ".join(members)
+    return ", ".join(name for name, inside in zip(names, group, strict=True) if inside)
 
 
 def _newton(wins: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -95,6 +95,18 @@ def read_sizes(path: str | Path) -> dict[str, int]:
     return sizes
 
 
+def size_label(value: float) -> str:
+    """Bytes in the decimal unit that suits them: 2 MB, 550 MB, 1.5 GB.
+
+    >>> size_label(2e6), size_label(1.5e9)
+    ('2 MB', '1.5 GB')
+    """
+    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if value >= unit * (1 - 1e-9):
+            return f"{value / unit:.4g} {name}"
+    return f"{value:.0f} B"
+
+
 def _json_entries(path: Path, text: str) -> list[tuple[str, Any, Any]]:
     try:
         methods = json.loads(text)

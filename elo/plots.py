@@ -5,6 +5,7 @@ bytes for the same table.
 """
 
 import io
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 
 from elo.errors import SettingsError
 from elo.formats import replace_file
-from elo.pareto import pareto_front
+from elo.pareto import pareto_front, size_label
 from elo.tables import RatingTable
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ def pareto_plot(table: RatingTable, sizes: Mapping[str, float], ax: "Axes | None
         from matplotlib.figure import Figure
 
         with rc_context(STYLE):
-            ax = Figure(figsize=(7.2, 4.6), layout="constrained").add_subplot()
-            return _draw(ax, table, sizes, rows)
+            figure = Figure(figsize=(7.2, 4.6))
+            figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+            return _draw(figure.add_subplot(), table, sizes, rows)
     return _draw(ax, table, sizes, rows)
 
 
@@ -90,7 +92,8 @@ def _draw(ax: "Axes", table: RatingTable, sizes: Mapping[str, float], rows: Any)
     edge, floor = ax.get_xlim()[1], ax.get_ylim()[0]
     steps_x, steps_y = [*size[best], edge], [*rating[best], rating[best[-1]]]
     ax.fill_between(steps_x, steps_y, floor, step="post", color=BLUE, alpha=0.05, lw=0)
-    ax.step(steps_x, steps_y, where="post", color=BLUE, lw=1.4, alpha=0.8, zorder=2)
+    # Wide and pale: its risers run along interval bars, which must stay readable on top of it.
+    ax.step(steps_x, steps_y, where="post", color=BLUE, alpha=0.3, lw=4, solid_joinstyle="miter", zorder=2)
 
     for on_front, color in ((True, BLUE), (False, GREY)):
         shown = front.on_front == on_front
@@ -107,7 +110,9 @@ def _draw(ax: "Axes", table: RatingTable, sizes: Mapping[str, float], rows: Any)
 
     names = list(rows["method"])
     if front.probability is not None:
-        names = [f"{name} ({share:.0%})" for name, share in zip(names, front.probability, strict=True)]
+        names = [
+            f"{name} ({share * 100:.0f} %)" for name, share in zip(names, front.probability, strict=True)
+        ]
     _size_axis(ax)
     ax.set_xlabel("size of the stored backbone, log scale (1 GB = 10⁹ bytes)")
     ax.set_ylabel("rating (Elo points)")
@@ -115,7 +120,7 @@ def _draw(ax: "Axes", table: RatingTable, sizes: Mapping[str, float], rows: Any)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_title(_caption(table, front.probability is not None), fontsize=8, color="#555555", loc="left")
-    _place_labels(ax, names, size, rating, low, high, front.on_front)
+    _place_labels(ax, names, size, rating, low, high, front.on_front, np.column_stack([steps_x, steps_y]))
     return ax
 
 
@@ -124,9 +129,7 @@ def _caption(table: RatingTable, shares: bool) -> str:
     parts = [f"{s['n']} votes"]
     if s["interval"]:
         parts.append(f"bars: 95 % intervals over {s['clusters']} {s['cluster']}s")
-    parts.append("filled, line: Pareto front")
-    if shares:
-        parts.append("(%): share of bootstrap rounds on it")
+    parts.append("filled: on the Pareto front" + (" (in % of bootstrap rounds)" if shares else ""))
     return " · ".join(parts)
 
 
@@ -162,18 +165,6 @@ def _size_axis(ax: "Axes") -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size_label(value)))
 
 
-def size_label(value: float) -> str:
-    """Bytes in the decimal unit that suits them: 2 MB, 550 MB, 1.5 GB.
-
-    >>> size_label(2e6), size_label(1.5e9)
-    ('2 MB', '1.5 GB')
-    """
-    for unit, name in ((1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if value >= unit * (1 - 1e-9):
-            return f"{value / unit:.4g} {name}"
-    return f"{value:.0f} B"
-
-
 def _place_labels(
     ax: "Axes",
     names: list[str],
@@ -182,8 +173,9 @@ def _place_labels(
     low: np.ndarray,
     high: np.ndarray,
     on_front: np.ndarray,
+    front: np.ndarray,
 ) -> None:
-    """Put each name beside its point, where it covers least of points, bars, other names and the edge.
+    """Put each name beside its point, where it covers least of points, bars, front, names and edges.
 
     Greedy: the most crowded points choose first, among places around the point at growing distance;
     a name that had to go far gets a thin line back to its point.
@@ -192,11 +184,15 @@ def _place_labels(
     figure.draw_without_rendering()  # lays out the axes, so that pixels are where they will be
     points = ax.transData.transform(np.column_stack([size, rating]))
     unit = figure.dpi / 72  # pixels in a point
-    taken = [_box(x, y, 5 * unit, 5 * unit) for x, y in points]
+    taken = [(_box(x, y, 5 * unit, 5 * unit), 3.0) for x, y in points]
+    corners = ax.transData.transform(front)
+    for (x0, y0), (x1, y1) in itertools.pairwise(corners):
+        taken.append(((x0, y0 - 2.5 * unit, x1, y0 + 2.5 * unit), 1.0))
+        taken.append(((x1 - 2.5 * unit, y0, x1 + 2.5 * unit, y1), 1.0))
     for (x, _), bottom, top in zip(points, low, high, strict=True):
         if not math.isnan(bottom):
             ends = ax.transData.transform([(1, bottom), (1, top)])[:, 1]
-            taken.append((x - 2 * unit, ends[0], x + 2 * unit, ends[1]))
+            taken.append(((x - 3 * unit, ends[0], x + 3 * unit, ends[1]), 3.0))
     inside = ax.get_window_extent()
     distance = np.linalg.norm(points[:, None] - points[None], axis=2)
     crowding = np.sort(distance, axis=1)[:, 1] if len(points) > 1 else distance[:, 0]
@@ -216,13 +212,15 @@ def _place_labels(
             dx, dy, penalty = place
             box = _beside(x, y, dx * unit, dy * unit, w, h)
             outside = w * h - _overlap(box, (inside.x0, inside.y0, inside.x1, inside.y1))
-            return penalty + (sum(_overlap(box, other) for other in taken) + 3 * outside) / (unit * unit)
+            return penalty + (sum(weight * _overlap(box, other) for other, weight in taken) + 3 * outside) / (
+                unit * unit
+            )
 
         dx, dy, _ = min(_places(), key=cost)
         box = _beside(x, y, dx * unit, dy * unit, width, height)
         text.set_position(((box[0] - x) / unit, (box[1] - y) / unit))
         text.set_verticalalignment("bottom")
-        taken.append(box)
+        taken.append((box, 3.0))
         if math.hypot(dx, dy) > 16:
             nearest = (min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3]))
             ends = ax.transData.inverted().transform([(x, y), nearest])
@@ -232,22 +230,26 @@ def _place_labels(
 Box = tuple[float, float, float, float]
 
 
+# Sides of a point in order of taste: right and left of it, above and below.
+SIDES = (
+    (1, 0.9),
+    (1, -0.9),
+    (-1, 0.9),
+    (-1, -0.9),
+    (1, 1.8),
+    (1, -1.8),
+    (-1, 1.8),
+    (-1, -1.8),
+    (0, 1),
+    (0, -1),
+)
+
+
 def _places() -> Iterator[tuple[float, float, float]]:
-    """Offsets in points from the point to the near corner or side of its label, with what they cost."""
-    for reach, far in ((8, 0), (14, 6), (22, 20), (32, 40), (44, 70)):
-        for dx, dy, preference in (
-            (1, 0.6, 0),
-            (1, -0.6, 1),
-            (-1, 0.6, 2),
-            (-1, -0.6, 3),
-            (0, 1, 6),
-            (0, -1, 6),
-            (1, 1.6, 4),
-            (1, -1.6, 4),
-            (-1, 1.6, 5),
-            (-1, -1.6, 5),
-        ):
-            yield dx * reach, dy * reach, far + preference
+    """Offsets (dx, dy) in points from the point to the near side of its label, with what each costs."""
+    for reach, far in ((8, 0), (14, 8), (22, 30), (32, 60), (44, 100), (60, 150)):
+        for taste, (dx, dy) in enumerate(SIDES):
+            yield dx * reach, dy * reach, far + taste
 
 
 def _beside(x: float, y: float, dx: float, dy: float, width: float, height: float) -> Box:

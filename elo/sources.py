@@ -192,7 +192,8 @@ def _open_database(url: str) -> Source:
         parsed = sa.make_url(url)
         name = parsed.render_as_string(hide_password=True)
         # SQLite would make an empty database of a mistyped path, and leave it there.
-        if parsed.get_backend_name() == "sqlite" and not Path(parsed.database or "").is_file():
+        file = parsed.database or ""
+        if parsed.get_backend_name() == "sqlite" and not (file.startswith("file:") or Path(file).is_file()):
             raise VotesError(f"{name}: no such database file")
         engine = sa.create_engine(parsed, poolclass=sa.NullPool)
         found = tuple(column["name"] for column in sa.inspect(engine).get_columns(VIEW))

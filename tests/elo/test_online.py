@@ -1,0 +1,34 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from elo.online import sequential_elo
+from elo.votes import read_votes
+
+
+@pytest.mark.parametrize("name", ["tiny", "food", "simple", "quant"])
+def test_golden(golden, name):
+    case, frame = golden(name)
+    votes = read_votes(frame)
+    for settings, expected in case["elo_in_listed_order"]["values"].items():
+        k, base, scale = (float(part.split("=")[1]) for part in settings.split(", "))
+        elo = sequential_elo(votes, k=k, base=base, scale=scale)
+        assert (elo.k, elo.base, elo.scale) == (k, base, scale)
+        np.testing.assert_allclose(elo.ratings, [expected[n] for n in elo.names], rtol=0, atol=1e-8)
+
+
+def test_order_counts_and_follows_tstamp(golden):
+    _, frame = golden("quant")
+    forward = sequential_elo(read_votes(frame)).ratings
+    backward = sequential_elo(read_votes(frame[::-1])).ratings
+    assert np.abs(forward - backward).max() > 1
+    timed = frame.assign(tstamp=range(len(frame)))
+    np.testing.assert_array_equal(sequential_elo(read_votes(timed[::-1])).ratings, forward)
+
+
+def test_the_sum_is_kept_and_nothing_overflows(five):
+    for k, scale in itertools.product((1, 32, 1e6), (1e-3, 400)):
+        ratings = sequential_elo(read_votes(five), k=k, scale=scale).ratings
+        assert np.isfinite(ratings).all()
+        assert ratings.sum() == pytest.approx(5000, rel=1e-6 * k)

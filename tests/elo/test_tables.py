@@ -1,0 +1,159 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+import elo
+from elo.online import sequential_elo
+from elo.tables import COLUMNS
+
+DESIGN = "rank method rating ci_low ci_high votes wins losses ties win_rate elo size_gb"
+
+
+def test_columns_are_those_of_the_design(five):
+    table = elo.compute(elo.read_votes(five), bootstrap=50)
+    assert tuple(table.ratings.columns) == COLUMNS == tuple(DESIGN.split())
+
+
+def test_golden(golden):
+    case, frame = golden("quant")
+    votes = elo.read_votes(frame)
+    table = elo.compute(votes, bootstrap=200)
+    by_method = table.ratings.set_index("method")
+    expected = case["bradley_terry_ties_half"]["elo_scale_mean1000"]
+    for name, rating in expected.items():
+        assert by_method.loc[name, "rating"] == pytest.approx(rating, abs=1e-6)
+    sequential = case["elo_in_listed_order"]["values"]["K=32, initial=1000, scale=400"]
+    for name, rating in sequential.items():
+        assert by_method.loc[name, "elo"] == pytest.approx(rating, abs=1e-8)
+    assert by_method.index.tolist() == ["W8A8", "FP16", "W4A8", "W4A5"]
+    assert by_method["rank"].tolist() == [1, 2, 3, 4]
+    fp16 = by_method.loc["FP16"]
+    assert (fp16["votes"], fp16["wins"], fp16["losses"], fp16["ties"]) == (90, 41, 34, 15)
+    assert fp16["win_rate"] == pytest.approx((41 + 7.5) / 90)
+    assert (table.ratings["ci_low"] < table.ratings["rating"]).all()
+    assert (table.ratings["rating"] < table.ratings["ci_high"]).all()
+    assert table.draws.shape == (200, 4)
+    np.testing.assert_allclose(np.median(table.draws, axis=0), table.ratings["rating"], atol=12)
+
+
+def test_settings_say_all_it_takes(five):
+    five["kind"] = ["main"] * 790 + ["gold"] * 10
+    table = elo.compute(elo.read_votes(five), k=16, base=1500, scale=200, bootstrap=60, seed=7)
+    assert table.settings == {
+        "method": "bradley-terry",
+        "ties": "half a win for each side",
+        "k": 16,
+        "base": 1500,
+        "scale": 200,
+        "anchor": None,
+        "interval": "95 % percentile bootstrap",
+        "cluster": "judge",
+        "clusters": 40,
+        "rounds": 60,
+        "rounds_without_maximum": 0,
+        "seed": 7,
+        "n": 790,
+        "judges": 40,
+        "prompts": 30,
+        "question": None,
+        "order": "tstamp",
+        "left_out": {"kind=gold": 10},
+        "source": "DataFrame",
+    }
+    assert table.ratings["rating"].mean() == pytest.approx(1500)
+
+
+def test_planted_order_is_found(simulated):
+    planted = {"a": 1200, "b": 1100, "c": 1000, "d": 900, "e": 800}
+    table = elo.compute(elo.read_votes(simulated(planted, 20_000, ties=0, seed=5)), bootstrap=100)
+    assert table.ratings["method"].tolist() == list(planted)
+    np.testing.assert_allclose(table.ratings["rating"], list(planted.values()), atol=25)
+    assert table.rank_ranges() == [(i, i) for i in range(1, 6)]
+
+
+def test_anchor_fixes_one_method_and_makes_intervals_of_differences(five):
+    votes = elo.read_votes(five)
+    free, anchored = (
+        elo.compute(votes, bootstrap=100),
+        elo.compute(votes, bootstrap=100, anchor={"fp16": 1000}),
+    )
+    rows = anchored.ratings.set_index("method")
+    assert rows.loc["fp16", ["rating", "ci_low", "ci_high"]].tolist() == pytest.approx([1000] * 3)
+    assert rows.loc["fp16", "elo"] == pytest.approx(1000)
+    free_rating = free.ratings.set_index("method")["rating"]
+    gaps = rows["rating"] - (free_rating - free_rating["fp16"] + 1000).reindex(rows.index)
+    assert gaps.abs().max() < 1e-9
+    assert "Intervals are of differences to fp16, which stands at 1000 by choice." in anchored.notes
+
+
+def test_without_a_maximum_counts_and_elo_stand_and_notes_say_why(golden):
+    _, frame = golden("tiny")
+    votes = elo.read_votes(frame)
+    table = elo.compute(votes)
+    assert table.ratings[["rank", "rating", "ci_low", "ci_high"]].isna().all(axis=None)
+    assert table.ratings["method"].tolist() == ["pizza", "sushi", "burger"]
+    assert table.ratings["win_rate"].tolist() == [0.75, 0.75, 0]
+    np.testing.assert_allclose(table.ratings["elo"], sequential_elo(votes).ratings[[1, 2, 0]])
+    assert any("burger never won or tied" in note for note in table.notes)
+    assert table.settings["interval"] is None
+    assert table.rank_ranges() is None
+
+
+def test_equal_methods_share_a_rank_and_ranks_are_not_oversold():
+    rows = [
+        ("x", "y", "tie"),
+        ("y", "x", "tie"),
+        ("x", "z", "left"),
+        ("y", "z", "left"),
+        ("z", "x", "left"),
+        ("z", "y", "left"),
+    ]
+    frame = pd.DataFrame(
+        [*rows, ("x", "z", "left"), ("y", "z", "left")] * 30, columns=["left", "right", "winner"]
+    )
+    table = elo.compute(elo.read_votes(frame), bootstrap=300)
+    assert table.ratings["rank"].tolist() == [1, 1, 3]
+    assert any(note.startswith("Ranks these votes leave open at 95 %: x 1–2, y 1–2") for note in table.notes)
+
+
+def test_method_elo_has_no_interval_and_says_so(five):
+    votes = elo.read_votes(five)
+    table = elo.compute(votes, method="elo")
+    np.testing.assert_array_equal(table.ratings["rating"], table.ratings["elo"])
+    assert table.ratings["ci_low"].isna().all()
+    assert "depends on the order" in table.notes[0]
+
+
+def test_no_bootstrap_is_said(five):
+    table = elo.compute(elo.read_votes(five), bootstrap=0)
+    assert table.ratings["ci_low"].isna().all()
+    assert any("No intervals were asked for" in note for note in table.notes)
+
+
+def test_sizes(five, sizes):
+    del sizes["w8a8"]
+    table = elo.compute(elo.read_votes(five), bootstrap=0, sizes=sizes)
+    assert table.ratings.set_index("method")["size_gb"].loc["fp16"] == 5.14
+    assert "No size is known for w8a8." in table.notes
+
+
+@pytest.mark.parametrize(
+    "options,message",
+    [
+        ({"method": "davidson"}, "method 'davidson': expected one of bradley-terry, elo"),
+        ({"k": 0}, "k 0: expected a number above 0"),
+        ({"scale": float("nan")}, "scale nan"),
+        ({"base": float("inf")}, "base inf"),
+        ({"bootstrap": -1}, "bootstrap -1"),
+        ({"seed": -1}, "seed -1"),
+        ({"cluster": "both"}, "cluster 'both'"),
+        ({"anchor": {"fp8": 1000}}, "anchor 'fp8': no votes on it; there are fp16, qsched"),
+        ({"anchor": {"fp16": 1000, "w4a4": 900}}, "expected one method and its rating"),
+        ({"anchor": {"fp16": float("nan")}}, "expected a finite rating"),
+        ({"sizes": {"other": 3}}, "none of other was voted on"),
+    ],
+)
+def test_settings_that_do_not_fit(five, options, message):
+    with pytest.raises(elo.SettingsError) as caught:
+        elo.compute(elo.read_votes(five), **options)
+    assert message in str(caught.value)
