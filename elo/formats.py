@@ -9,7 +9,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +84,7 @@ def _terminal_rows(table: RatingTable, *, detail: bool) -> "Table":
 
     sized = bool(table.ratings["size_gb"].notna().any())
     counted = {"won": "wins", "lost": "losses", "tied": "ties"} if detail else {}
-    ranges = table.rank_ranges() or [None] * len(table.ratings)
+    ranges: Sequence[tuple[int, int] | None] = table.rank_ranges() or [None] * len(table.ratings)
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold")
     shown.add_column("", justify="right")
     shown.add_column("method", no_wrap=True)

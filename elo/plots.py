@@ -199,7 +199,13 @@ def _place_labels(
     for i in np.argsort(crowding, kind="stable"):
         x, y = points[i]
         text: Text = ax.annotate(
-            names[i], (size[i], rating[i]), xytext=(0, 0), textcoords="offset points", fontsize=9, zorder=6
+            names[i],
+            (size[i], rating[i]),
+            xytext=(0, 0),
+            textcoords="offset points",
+            parse_math=False,
+            fontsize=9,
+            zorder=6,
         )
         text.set_in_layout(False)
         text.set_color(INK if on_front[i] else "#5a5a5a")

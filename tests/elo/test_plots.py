@@ -104,6 +104,13 @@ def test_nothing_to_plot_is_said(table, golden):
         elo.pareto_plot(tiny, {"pizza": 1, "burger": 2})
 
 
+def test_names_are_not_read_as_formulas(five, tmp_path):
+    votes = elo.read_votes(five.replace({"w4a8": r"$\bad{ & <w4a8>$"}))
+    ax = elo.pareto_plot(elo.compute(votes, bootstrap=0), {r"$\bad{ & <w4a8>$": 3, "fp16": 4})
+    elo.save_plot(ax, tmp_path / "p.svg")
+    assert "&lt;w4a8&gt;$" in (tmp_path / "p.svg").read_text()
+
+
 def test_plots_without_intervals(five, sizes):
     table = elo.compute(elo.read_votes(five), bootstrap=0)
     assert sorted(text.get_text() for text in labels(elo.pareto_plot(table, sizes))) == sorted(sizes)
