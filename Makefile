@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := demo-study
+GALLERY := demo/gallery
 
 .PHONY: demo demo-generate test lint format clean-demo
 .DEFAULT_GOAL := demo
@@ -27,13 +28,14 @@ DEMO := demo-study
 
 $(DEMO)/study.toml: | .venv/base.stamp
 	$(BIN)/study init $(DEMO) --title "Which picture is better?"
-	$(BIN)/study ingest demo/gallery --study $(DEMO)
+	$(BIN)/study ingest $(GALLERY) --study $(DEMO)
 
 demo: .venv/base.stamp $(DEMO)/study.toml
 	$(BIN)/study serve --study $(DEMO)
 
 demo-generate: .venv/generate.stamp
-	$(BIN)/generator run --model shapes --methods fp16,w8a8,w4a8,w4a4,qsched-w4a8 -n 24 -o demo/gallery
+	$(BIN)/generator run --model shapes --methods fp16,w8a8,w4a8,w4a4,qsched-w4a8 -n 48 -o runs/demo-gallery
+	@echo 'Show it:  make demo DEMO=runs/demo-study GALLERY=runs/demo-gallery'
 
 test: .venv/test.stamp
 	$(BIN)/python -m pytest

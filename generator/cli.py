@@ -1,0 +1,89 @@
+"""The `generator` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Make galleries: the same prompts and seeds under every method."""
+
+
+class _BadInput(click.ClickException):
+    exit_code = 2
+
+
+def _model_and_methods(model: str, names: list[str]):  # noqa: ANN202
+    try:
+        from generator.methods import all_methods
+        from generator.models import MODELS
+    except ModuleNotFoundError as error:
+        raise _BadInput(f"{error.name} is not installed: pip install 'pairstudy[generate]'") from None
+    known = all_methods()
+    if model not in MODELS:
+        raise _BadInput(f"--model {model!r}: unknown; expected one of {', '.join(MODELS)}")
+    for name in names:
+        if name not in known:
+            raise _BadInput(f"method {name!r}: unknown; expected one of {', '.join(known)}")
+    return MODELS[model], [known[name] for name in names]
+
+
+@cli.command()
+@click.option("--model", default="shapes", show_default=True, help="Base model.")
+@click.option("--methods", required=True, help="Methods, with commas between them.")
+@click.option(
+    "--prompts",
+    "prompt_file",
+    type=click.Path(path_type=Path),
+    help="A .jsonl or .txt file; without it, the model's own set.",
+)
+@click.option("-n", "count", type=click.IntRange(min=1), help="How many prompts of the set (default: all).")
+@click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Gallery folder.")
+def run(
+    model: str, methods: str, prompt_file: Path | None, count: int | None, batch_size: int, output: Path
+) -> None:
+    """Draw a gallery. Interrupted, the same command goes on where it stopped.
+
+    Example: generator run --model shapes --methods fp16,w4a8,qsched-w4a8 -n 48 -o runs/gallery
+    """
+    base, chosen = _model_and_methods(model, list(dict.fromkeys(methods.split(","))))
+    from generator.prompts import PromptError, read_prompts, shapes_prompts, subset
+    from generator.sweep import SweepError
+    from generator.sweep import run as sweep
+    from qsched.coefficients import CoefficientsError
+    from study.gallery import GalleryError
+
+    try:
+        prompts = read_prompts(prompt_file) if prompt_file else shapes_prompts()
+        prompts = subset(prompts, count) if count else prompts
+        prompt_set = str(prompt_file or "shapes")
+        made = sweep(base, chosen, prompts, output, prompt_set=prompt_set, batch_size=batch_size)
+    except (PromptError, SweepError, GalleryError, CoefficientsError) as error:
+        raise _BadInput(str(error)) from None
+    click.echo(f"{output}: {made} new images, {len(chosen)} methods × {len(prompts)} prompts. Show it with")
+    click.echo(f"  study init STUDY && study ingest {output} --study STUDY && study serve --study STUDY")
+
+
+@cli.command()
+@click.option("--model", default="shapes", show_default=True, help="Base model.")
+@click.option("--method", default="w4a8", show_default=True, help="Method whose pipeline is tuned.")
+@click.option("--captions", type=click.IntRange(min=2), default=20, show_default=True, help="For the search.")
+@click.option("--heldout", type=click.IntRange(min=2), default=384, show_default=True, help="For the check.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap intervals.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: where the methods look.")
+def calibrate(model: str, method: str, captions: int, heldout: int, seed: int, output: Path | None) -> None:
+    """Search Q-Sched coefficients for a quantized model and check them on captions the search never saw.
+
+    Example: generator calibrate --model shapes --method w4a8
+    """
+    base, (chosen,) = _model_and_methods(model, [method])
+    from generator.calibrate import calibrate as search
+    from generator.methods.qsched import coefficients_file
+
+    path = output or coefficients_file(base, method)
+    search(base, chosen, path, captions=captions, heldout=heldout, seed=seed)
+    click.echo(f"{path}: written. Look at it with\n  qsched show {path}")

@@ -1,0 +1,40 @@
+"""Methods: what is done to a base model before it draws. One file a method, or a family of them.
+
+A file of this package that has a list `METHODS` is found by itself; adding a method is adding a file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from diffusers import DiffusionPipeline
+
+from generator.models import BaseModel
+from qsched.coefficients import Coefficients
+
+
+@dataclass(frozen=True)
+class Method:
+    """One competitor. `apply` changes a freshly loaded pipeline in place, and returns the scheduler
+    coefficients it put in, if it did."""
+
+    id: str
+    label: str
+    weight_bits: int
+    act_bits: int
+    notes: str
+    apply: Callable[[DiffusionPipeline, BaseModel], Coefficients | None]
+
+
+def all_methods() -> dict[str, Method]:
+    """Every method by its id, in the order of the files' names."""
+    found: dict[str, Method] = {}
+    for module in pkgutil.iter_modules(__path__):
+        for method in importlib.import_module(f"{__name__}.{module.name}").METHODS:
+            if method.id in found:
+                raise ValueError(f"method id {method.id!r} is defined twice")
+            found[method.id] = method
+    return found

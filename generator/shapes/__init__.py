@@ -1,0 +1,1 @@
+"""The embedded world: captioned pictures of shapes, and tiny models honestly trained on them."""

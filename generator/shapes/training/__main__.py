@@ -1,0 +1,26 @@
+"""Command line of the training stages; see the package's docstring."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+import torch
+
+STAGES = ("vae", "clip", "judge", "teacher", "student", "card")
+
+
+def main() -> None:
+    """Run one stage."""
+    parser = argparse.ArgumentParser(prog="python -m generator.shapes.training", description=__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    module = "clip" if arguments.stage == "judge" else arguments.stage
+    stage = importlib.import_module(f"generator.shapes.training.{module}")
+    stage.run(arguments.stage) if module == "clip" else stage.run()
+
+
+if __name__ == "__main__":
+    main()

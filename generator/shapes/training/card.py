@@ -1,0 +1,101 @@
+"""Stage 5: measure the trained world and write its model card, numbers and all.
+
+python -m generator.shapes.training card
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from torch import Tensor
+from torchvision.utils import make_grid, save_image
+from tqdm import tqdm
+
+from generator.models import MODELS
+from generator.prompts import SHAPES_STREAMS, shapes_prompts
+from generator.shapes.checker import ATTRIBUTES, correct
+from generator.shapes.networks import WEIGHTS, build_vae, load
+from generator.shapes.pipeline import build_pipeline
+from generator.shapes.render import pictures, render
+from generator.shapes.scenes import sample_scenes
+from generator.sweep import render as draw
+
+CAPTIONS = 500
+CARD = WEIGHTS / "README.md"
+BAR = {"background": 95, "colour": 90, "shape": 80}  # percent of captions, for the 4-step student
+
+
+def run() -> None:
+    """Draw the held-out captions, check and score them, write the card and a contact sheet."""
+    base = MODELS["shapes"]
+    prompts = shapes_prompts("heldout", CAPTIONS)
+    scenes = sample_scenes(SHAPES_STREAMS["heldout"], CAPTIONS)
+    captions = [prompt.text for prompt in prompts]
+    pipeline = build_pipeline()
+    drawn = {
+        "real pictures (the ceiling)": render(scenes, torch.Generator().manual_seed(0)),
+        "student, 4 steps": _batches(pipeline, base, prompts),
+    }
+    scorers = {name: base.scorer(name) for name in ("clip", "judge")}
+
+    rows = []
+    for label, images in drawn.items():
+        row = {"pictures": label}
+        for name, scorer in scorers.items():
+            for attribute in ATTRIBUTES:
+                right = correct(scorer, images, scenes, attribute)
+                row[f"{attribute} ({name})"] = f"{100 * np.nanmean(right):.1f} %"
+            row[f"CLIPScore ({name})"] = f"{scorer.clip_score(images, captions).mean():.1f}"
+            row[f"CLIP-IQA ({name})"] = f"{scorer.clip_iqa(images).mean():.3f}"
+        rows.append(row)
+    sheet = torch.nn.functional.interpolate(drawn["student, 4 steps"][:48], scale_factor=2)
+    save_image(make_grid(sheet, 8, pad_value=0.5), WEIGHTS / "student.png")
+    CARD.write_text(_card(rows, _psnr()))
+
+
+def _batches(pipeline: StableDiffusionPipeline, base: object, prompts: list) -> Tensor:
+    starts = tqdm(range(0, len(prompts), 50), desc="drawing")
+    return torch.cat([draw(pipeline, base, prompts[i : i + 50]) for i in starts])
+
+
+@torch.no_grad()
+def _psnr() -> float:
+    vae = load(build_vae(), "vae")
+    x, _, _ = pictures(SHAPES_STREAMS["heldout"], 256)
+    y = vae.decode(vae.encode(x * 2 - 1).latent_dist.mean).sample / 2 + 0.5
+    return float(-10 * (y.clamp(0, 1) - x).square().mean().log10())
+
+
+def _card(rows: list[dict[str, str]], psnr: float) -> str:
+    names = [key for key in rows[0] if key != "pictures"]
+    table = [f"| | {' | '.join(row['pictures'] for row in rows)} |", f"|---{'|---' * len(rows)}|"]
+    table += [f"| {name} | {' | '.join(row[name] for row in rows)} |" for name in names]
+    sizes = [f"| `{p.name}` | {p.stat().st_size:,} |" for p in sorted(WEIGHTS.glob("*.safetensors"))]
+    return CARD_TEXT.format(
+        captions=CAPTIONS,
+        table="\n".join(table),
+        psnr=psnr,
+        sizes="\n".join(sizes),
+        stages="\n".join(_stages()),
+    )
+
+
+def _stages() -> list[str]:
+    out = []
+    for stage in ("vae", "clip", "judge", "teacher", "student"):
+        lines = [json.loads(line) for line in (WEIGHTS / f"{stage}.log.jsonl").read_text().splitlines()]
+        recipe, last = lines[0]["recipe"], lines[-1]
+        skip = ("step", "pictures_per_second")
+        losses = ", ".join(f"{k} {v}" for k, v in last.items() if k not in skip)
+        out.append(
+            f"| {stage} | {last['step']:,} of {recipe['steps']:,} | {recipe['batch']} | {recipe['lr']} | "
+            f"{recipe['seed']} | {losses} |"
+        )
+    return out
+
+
+CARD_TEXT = Path(__file__).with_name("card.md").read_text()
