@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:  # torch is imported by the commands that need it, so that --help is quick
+    from generator.methods import Method
+    from generator.models import BaseModel
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,7 +21,7 @@ class _BadInput(click.ClickException):
     exit_code = 2
 
 
-def _model_and_methods(model: str, names: list[str]):  # noqa: ANN202
+def _model_and_methods(model: str, names: list[str]) -> tuple[BaseModel, list[Method]]:
     try:
         from generator.methods import all_methods
         from generator.models import MODELS
@@ -73,9 +78,8 @@ def run(
 @click.option("--method", default="w4a8", show_default=True, help="Method whose pipeline is tuned.")
 @click.option("--captions", type=click.IntRange(min=2), default=20, show_default=True, help="For the search.")
 @click.option("--heldout", type=click.IntRange(min=2), default=384, show_default=True, help="For the check.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap intervals.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: where the methods look.")
-def calibrate(model: str, method: str, captions: int, heldout: int, seed: int, output: Path | None) -> None:
+def calibrate(model: str, method: str, captions: int, heldout: int, output: Path | None) -> None:
     """Search Q-Sched coefficients for a quantized model and check them on captions the search never saw.
 
     Example: generator calibrate --model shapes --method w4a8
@@ -85,5 +89,5 @@ def calibrate(model: str, method: str, captions: int, heldout: int, seed: int, o
     from generator.methods.qsched import coefficients_file
 
     path = output or coefficients_file(base, method)
-    search(base, chosen, path, captions=captions, heldout=heldout, seed=seed)
+    search(base, chosen, path, captions=captions, heldout=heldout)
     click.echo(f"{path}: written. Look at it with\n  qsched show {path}")

@@ -48,7 +48,7 @@ def subset(prompts: Sequence[Prompt], n: int) -> list[Prompt]:
 
 
 def shapes_prompts(stream: str = "shapes", count: int = SHAPES_SET_SIZE) -> list[Prompt]:
-    """Captions of the shapes world: `stream` is a key of SHAPES_STREAMS, ids are "<stream>-0000" and so on."""
+    """Captions of the shapes world: `stream` is a key of SHAPES_STREAMS, ids are "<stream>-0000", …"""
     from generator.shapes.scenes import RELATIONS, caption, sample_scenes  # needs torch
 
     kinds = {"small": "single", "big": "single", "two": "counted", "three": "counted"}

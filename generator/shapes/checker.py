@@ -22,7 +22,7 @@ ATTRIBUTES = ("background", "colour", "shape", "relation")
 def correct(
     scorer: ClipScorer, pictures: Tensor, scenes: Sequence[Scene], attribute: str
 ) -> NDArray[np.float64]:
-    """1.0 where `attribute` (one of ATTRIBUTES) is right, 0.0 where wrong, NaN where a scene has none; (n,)."""
+    """1.0 where `attribute` (of ATTRIBUTES) is right, 0.0 where wrong, NaN where a scene has none; (n,)."""
     choices = [alternatives(scene, attribute) for scene in scenes]
     features = scorer.text_features([caption(choice) for group in choices for choice in group])
     right = np.full(len(scenes), np.nan)

@@ -56,7 +56,7 @@ def build_vae() -> PatchAutoencoderKL:
 
 
 def build_unet() -> UNet2DConditionModel:
-    """Stable Diffusion's U-Net at 4 M parameters: attention on 8×8, text also pooled into the time embedding."""
+    """Stable Diffusion's U-Net at 4 M parameters; the text is also pooled into the time embedding."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,

@@ -129,7 +129,7 @@ def _counted(rng: np.random.Generator, background: Look, colour: str) -> Scene:
 
 
 def caption(scene: Scene) -> str:
-    """The sentence for a scene, as "a striped red circle above a blue star on a checked yellow background"."""
+    """The sentence for a scene: "a striped red circle above a blue star on a checked yellow background"."""
     background = _noun_phrase([*scene.background.words()[:-1], "background"])
     first = scene.looks[0].words()
     if scene.kind in RELATIONS:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
-from generator.models import MODELS
+from generator.models import MODELS, BaseModel
 from generator.prompts import SHAPES_STREAMS, shapes_prompts
 from generator.shapes.checker import ATTRIBUTES, correct
 from generator.shapes.networks import WEIGHTS, build_vae, load
@@ -23,6 +23,7 @@ from generator.shapes.pipeline import build_pipeline
 from generator.shapes.render import pictures, render
 from generator.shapes.scenes import sample_scenes
 from generator.sweep import render as draw
+from study.gallery import Prompt
 
 CAPTIONS = 500
 CARD = WEIGHTS / "README.md"
@@ -57,7 +58,7 @@ def run() -> None:
     CARD.write_text(_card(rows, _psnr()))
 
 
-def _batches(pipeline: StableDiffusionPipeline, base: object, prompts: list) -> Tensor:
+def _batches(pipeline: StableDiffusionPipeline, base: BaseModel, prompts: list[Prompt]) -> Tensor:
     starts = tqdm(range(0, len(prompts), 50), desc="drawing")
     return torch.cat([draw(pipeline, base, prompts[i : i + 50]) for i in starts])
 
@@ -67,7 +68,7 @@ def _psnr() -> float:
     vae = load(build_vae(), "vae")
     x, _, _ = pictures(SHAPES_STREAMS["heldout"], 256)
     y = vae.decode(vae.encode(x * 2 - 1).latent_dist.mean).sample / 2 + 0.5
-    return float(-10 * (y.clamp(0, 1) - x).square().mean().log10())
+    return float(-10 * torch.log10((y.clamp(0, 1) - x).square().mean()))
 
 
 def _card(rows: list[dict[str, str]], psnr: float) -> str:

@@ -63,7 +63,7 @@ def train(
         torch.manual_seed(seed)
         terms = losses(step, torch.Generator().manual_seed(seed))
         optimizer.zero_grad()
-        sum(terms.values()).backward()
+        torch.stack(list(terms.values())).sum().backward()
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         _average(averaged, modules, min(recipe.average, (1 + step) / (10 + step)))

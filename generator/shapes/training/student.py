@@ -9,6 +9,7 @@ sampling time it only ever sees the latter.
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import torch
 from diffusers import UNet2DConditionModel
@@ -44,7 +45,7 @@ def run() -> None:
         own = RECIPE.batch // 2
         with torch.no_grad():
             reached = noise[:own].contiguous(memory_format=torch.channels_last)
-            for t, s in zip(phases[:phase], phases[1 : phase + 1], strict=True):
+            for t, s in pairwise(phases[: phase + 1]):
                 reached = ddim_step(reached, student(reached, t, words[:own]).sample, t, s)
             x = torch.cat([reached, x[own:]]).contiguous(memory_format=torch.channels_last)
             target = _guided(teacher, x, words, unconditional, start, end)
@@ -93,7 +94,7 @@ def _guided(
     """Teacher's DDIM with guidance from `start` to `end` in SUBSTEPS steps."""
     both = torch.cat([words, unconditional.expand_as(words)])
     times = [round(start + (max(end, 0) - start) * i / SUBSTEPS) for i in range(SUBSTEPS)] + [end]
-    for t, s in zip(times[:-1], times[1:], strict=True):
+    for t, s in pairwise(times):
         with_text, without = teacher(torch.cat([x, x]), t, both).sample.chunk(2)
         x = ddim_step(x, without + GUIDANCE * (with_text - without), t, s)
     return x
