@@ -175,7 +175,7 @@ def pareto(votes: str, sizes: str, out: str, **options: Any) -> None:
         known = read_sizes(sizes)
         table = _rate(votes, sizes, options)
         axes = plots.pareto_plot(table, known)
-        plots.save_plot(axes, out)
+        plots.save_plot(axes, out, table.settings)
     for note in table.notes:
         click.echo(f"• {note}", err=True)
     click.echo(f"wrote {out}", err=True)

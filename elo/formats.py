@@ -108,7 +108,8 @@ def _terminal_rows(table: RatingTable, *, detail: bool) -> "Table":
             interval,
             f"{low}" if low == high else f"{low}–{high}",
         ]
-        line += [cells[name] for name in ("votes", *counted.values(), "win_rate", "elo")]
+        line += [cells[name] for name in ("votes", *counted.values())]
+        line += [f"{100 * row['win_rate']:.1f}", cells["elo"]]
         line += [_size(row["size_gb"])] if sized else []
         shown.add_row(*(Text(cell) for cell in line))
     return shown
@@ -167,9 +168,9 @@ def to_latex(table: RatingTable) -> str:
     ]
     lines += [" & ".join(_tex(name.replace("_", " ")) for name in COLUMNS) + r" \\", r"\midrule"]
     lines += [" & ".join(_tex(cell) for cell in row) + r" \\" for row in _rows(table)]
-    lines += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip\footnotesize"]
+    lines += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip{\footnotesize"]
     lines += [_tex(line) + r"\par" for line in (*_settings_lines(table.settings), *table.notes)]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "}"]) + "\n"
 
 
 def to_html(table: RatingTable) -> str:
@@ -249,13 +250,13 @@ def _rows(table: RatingTable) -> list[list[str]]:
 
 
 def _rounded(row: dict[Any, Any]) -> dict[str, str]:
-    """The cells of one row as text: whole Elo points, win rate in per cent of one, sizes with 3 digits."""
+    """The cells of one row as text: whole Elo points, win rate from 0 to 1, sizes with 3 digits."""
     digits = {
         "rating": "{:.0f}",
         "ci_low": "{:.0f}",
         "ci_high": "{:.0f}",
         "elo": "{:.0f}",
-        "win_rate": "{:.1%}",
+        "win_rate": "{:.3f}",
     }
     cells = {}
     for name in COLUMNS:
@@ -266,7 +267,6 @@ def _rounded(row: dict[Any, Any]) -> dict[str, str]:
             cells[name] = f"{value:.3g}" if value < 1000 else f"{value:.0f}"
         else:
             cells[name] = digits.get(name, "{}").format(value)
-    cells["win_rate"] = cells["win_rate"].removesuffix("%")
     return cells
 
 

@@ -6,6 +6,7 @@ bytes for the same table.
 
 import io
 import itertools
+import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -62,15 +63,23 @@ def pareto_plot(table: RatingTable, sizes: Mapping[str, float], ax: "Axes | None
     return _draw(ax, table, sizes, rows)
 
 
-def save_plot(ax: "Axes", path: str | Path) -> None:
-    """Write the figure of `ax` as .svg, .pdf or .png (200 dpi); the file appears whole or not at all."""
+def save_plot(ax: "Axes", path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
+    """Write the figure of `ax` as .svg, .pdf or .png (200 dpi); the file appears whole or not at all.
+
+    `settings`, such as those of the table, travel as JSON in the file's metadata.
+    """
     from matplotlib import rc_context
 
     suffix = check_format(path)
-    fixed: dict[str, dict[str, Any]] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
+    told = json.dumps(settings) if settings else None
+    metadata: dict[str, dict[str, Any]] = {
+        ".svg": {"Date": None, "Description": told},
+        ".pdf": {"CreationDate": None, "Subject": told},
+        ".png": {"Description": told} if told else {},
+    }
     out = io.BytesIO()
     with rc_context(STYLE):
-        ax.figure.canvas.figure.savefig(out, format=suffix[1:], dpi=200, metadata=fixed[suffix])
+        ax.figure.canvas.figure.savefig(out, format=suffix[1:], dpi=200, metadata=metadata[suffix])
     replace_file(path, out.getvalue())
 
 
@@ -115,7 +124,9 @@ def _draw(ax: "Axes", table: RatingTable, sizes: Mapping[str, float], rows: Any)
         ]
     _size_axis(ax)
     ax.set_xlabel("size of the stored backbone, log scale (1 GB = 10⁹ bytes)")
-    ax.set_ylabel("rating (Elo points)")
+    fixed = table.settings["anchor"] or {"mean": table.settings["base"]}
+    ((level, points),) = fixed.items()
+    ax.set_ylabel(f"rating in Elo points ({level} = {points:g})", parse_math=False)
     ax.grid(axis="y", color="#e6e6e6", lw=0.8, zorder=0)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
+from PIL import Image
 
 import elo
 from elo.pareto import size_label
@@ -21,17 +22,20 @@ def labels(ax):
 def test_svg_pdf_png(table, sizes, tmp_path):
     for suffix, magic in ((".svg", b"<?xml"), (".pdf", b"%PDF"), (".png", b"\x89PNG")):
         path = tmp_path / f"pareto{suffix}"
-        elo.save_plot(elo.pareto_plot(table, sizes), path)
+        elo.save_plot(elo.pareto_plot(table, sizes), path, table.settings)
         first = path.read_bytes()
         assert first.startswith(magic)
-        elo.save_plot(elo.pareto_plot(table, sizes), path)
+        elo.save_plot(elo.pareto_plot(table, sizes), path, table.settings)
         assert path.read_bytes() == first, "the same table must give the same bytes"
+    with Image.open(tmp_path / "pareto.png") as image:
+        assert "bradley-terry" in image.info["Description"]
     text = (tmp_path / "pareto.svg").read_text()
     for word in (
         *sizes,
-        "rating (Elo points)",
+        "rating in Elo points (mean = 1000)",
         "size of the stored backbone",
         "95 % intervals over 40 judges",
+        "bradley-terry",
         "GB",
     ):
         assert word in text
