@@ -1,8 +1,5 @@
 """Q-Sched: few-step samplers with two coefficients per step that make up for a quantized backbone.
 
-The schedulers are in `qsched.schedulers`; they need diffusers, everything else does not.
+`coefficients` holds the numbers and their file, `jaq` the objective, `search` finds them; `schedulers` are
+the samplers that use them (these alone need diffusers), `pipelines` puts them into a saved pipeline.
 """
-
-from qsched.coefficients import Coefficients
-
-__all__ = ["Coefficients"]

@@ -1,8 +1,25 @@
-"""Q-Sched's coefficients: two numbers for every step of a few-step sampler."""
+"""Q-Sched's coefficients, two numbers for every step of a few-step sampler, and the file they are kept in.
 
+A `*.qsched.json` file tells not only the numbers but where they are from and what they are worth: the model
+and method they were searched for, how, and JAQ before and after, on the prompts of the search, on prompts
+the search never saw, and with the same coefficients on the full-precision model (the control).
+"""
+
+import json
 import math
+import os
+import tempfile
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from qsched.jaq import PairedGain
+
+
+class CoefficientsError(ValueError):
+    """A coefficients file that cannot be used; the message names the file and the field."""
 
 
 @dataclass(frozen=True)
@@ -44,5 +61,94 @@ class Coefficients:
 
 
 def _linspace(start: float, end: float, steps: int) -> tuple[float, ...]:
-    """`steps` evenly spaced numbers; a single one is the start, and equal ends give exactly that number."""
-    return tuple(start + (end - start) * i / max(steps - 1, 1) for i in range(steps))
+    """`steps` evenly spaced numbers, exact at the ends and where these are equal; one step is the start."""
+    inner = [start + (end - start) * i / (steps - 1) for i in range(1, steps - 1)]
+    return (start, *inner, end)[:steps]
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Scores(_Record):
+    """JAQ without (before) and with (after) the coefficients."""
+
+    calibration: PairedGain
+    """On the prompts of the search: the winner is picked by this number, so it flatters."""
+    held_out: PairedGain | None
+    """On prompts the search never saw; None if not measured."""
+    control: PairedGain | None
+    """The full-precision model with the same coefficients, on the held-out prompts; None if not measured."""
+    held_out_judged: PairedGain | None = None
+    """As `held_out`, by a second model that was not the objective of the search; None if not measured."""
+    control_judged: PairedGain | None = None
+    """As `control`, by that second model; None if not measured."""
+
+
+class CoefficientsFile(_Record):
+    """What a `*.qsched.json` file holds."""
+
+    format: Literal["qsched/1"] = "qsched/1"
+    base_model: str
+    method: str
+    """The quantized model without Q-Sched, such as `w4a8`."""
+    weight_bits: int
+    act_bits: int
+    """16 where activations are not quantized."""
+    scheduler: str
+    """The diffusers class whose steps the coefficients change, such as `TCDScheduler`."""
+    steps: int
+    c_x: tuple[float, ...]
+    c_eps: tuple[float, ...]
+    jaq_variant: str
+    k: float
+    calibration_prompts: tuple[str, ...] = Field(min_length=1)
+    """Prompt ids."""
+    search: dict[str, Any]
+    scores: Scores
+    versions: dict[str, str]
+
+    @model_validator(mode="after")
+    def _steps_match(self) -> Self:
+        if self.coefficients.steps != self.steps:
+            raise ValueError(f"steps is {self.steps}, but c_x and c_eps have {self.coefficients.steps}")
+        return self
+
+    @property
+    def coefficients(self) -> Coefficients:
+        """The numbers alone."""
+        return Coefficients(self.c_x, self.c_eps)
+
+
+def read_coefficients(path: str | os.PathLike[str]) -> CoefficientsFile:
+    """Read a `*.qsched.json` file.
+
+    Raises:
+        CoefficientsError: no readable file, no JSON, or a field that is missing, unknown or has a bad value.
+    """
+    try:
+        return CoefficientsFile.model_validate_json(Path(path).read_bytes())
+    except OSError as error:
+        raise CoefficientsError(f"{path}: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise CoefficientsError(f"{path}: {field + ': ' if field else ''}{first['msg']}") from error
+
+
+def write_coefficients(path: str | os.PathLike[str], file: CoefficientsFile) -> None:
+    """Write a `*.qsched.json` file, whole or not at all."""
+    path = Path(path)
+    text = json.dumps(file.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False
+    ) as temporary:
+        try:
+            temporary.write(text)
+            temporary.flush()
+            os.fsync(temporary.fileno())
+            Path(temporary.name).chmod(0o644)
+            Path(temporary.name).replace(path)
+        except BaseException:
+            Path(temporary.name).unlink(missing_ok=True)
+            raise

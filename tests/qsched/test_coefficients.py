@@ -1,6 +1,13 @@
+import json
+
 import pytest
 
-from qsched import Coefficients
+from qsched.coefficients import (
+    Coefficients,
+    CoefficientsError,
+    read_coefficients,
+    write_coefficients,
+)
 
 
 def test_ends_by_hand():
@@ -40,3 +47,53 @@ def test_identity():
 def test_bad_values_are_refused(c_x, c_eps, message):
     with pytest.raises(ValueError, match=message):
         Coefficients(c_x, c_eps)
+
+
+def test_written_and_read(file, tmp_path):
+    path = tmp_path / "w4a8.qsched.json"
+    write_coefficients(path, file)
+    assert read_coefficients(path) == file
+    assert read_coefficients(path).coefficients == Coefficients((1.0, 0.975), (1.05, 1.0))
+    assert list(tmp_path.iterdir()) == [path]  # nothing temporary is left
+    assert json.loads(path.read_text())["scores"]["calibration"]["gain"] == 0.1
+
+
+def test_a_failed_write_leaves_the_old_file(file, tmp_path, monkeypatch):
+    path = tmp_path / "w4a8.qsched.json"
+    write_coefficients(path, file)
+
+    def full_disk(_):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.fsync", full_disk)
+    with pytest.raises(OSError, match="no space"):
+        write_coefficients(path, file.model_copy(update={"method": "w4a4"}))
+    assert read_coefficients(path) == file
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"c_x": [1.0, -1.0]}, "c_x must be finite and positive"),
+        ({"c_x": [1.0, "x"]}, r"c_x\.1: "),
+        ({"steps": 3}, "steps is 3, but c_x and c_eps have 2"),
+        ({"k": None}, "k: "),
+        ({"colour": 1}, "colour: Extra inputs"),
+        ({"calibration_prompts": []}, "calibration_prompts: "),
+        ({"scores": {"calibration": {"before": 1.0}}}, r"scores\.calibration\.after: "),
+        ({"format": "qsched/2"}, "format: "),
+    ],
+)
+def test_a_bad_field_is_named(file, tmp_path, change, message):
+    path = tmp_path / "bad.qsched.json"
+    path.write_text(json.dumps(file.model_dump(mode="json") | change))
+    with pytest.raises(CoefficientsError, match=rf"bad\.qsched\.json: .*{message}"):
+        read_coefficients(path)
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    (tmp_path / "text").write_text("hello")
+    for name, message in [("text", "Invalid JSON"), ("missing", "No such file"), (".", "directory")]:
+        with pytest.raises(CoefficientsError, match=message):
+            read_coefficients(tmp_path / name)
