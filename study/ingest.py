@@ -9,6 +9,7 @@ import io
 import json
 import random
 import secrets
+import shutil
 import time
 from dataclasses import dataclass
 from itertools import combinations
@@ -19,7 +20,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from study.config import Protocol
-from study.gallery import Gallery, GalleryError, ImageRecord, read_gallery
+from study.gallery import GALLERY_FILE, Gallery, GalleryError, ImageRecord, read_gallery
 from study.schema import Cell, GalleryRow, ImageRow, MethodRow, PromptRow
 from study.store import Store
 
@@ -65,6 +66,8 @@ def ingest(folder: str | Path, store: Store, protocol: Protocol) -> Ingested:
         except BaseException:
             files.remove()
             raise
+        # Sizes travel with the study, for whoever plots rating against size.
+        shutil.copyfile(gallery.root / GALLERY_FILE, store.served.parent / GALLERY_FILE)
     return Ingested(
         name=gallery.name,
         methods=len(gallery.methods),

@@ -12,26 +12,27 @@ from study.schema import Cell, Voter
 from study.store import Store
 
 
-def add_voter(store: Store, protocol: Protocol, secret_key: str, source: str = "link") -> Voter:
-    """A new voter with as many trials as the protocol asks for and the gallery holds.
-
-    Raises
-    ------
-    LookupError
-        If the study has nothing to show yet.
-    """
-    with store.write() as session:
+def trials_for_one(store: Store, protocol: Protocol) -> int:
+    """How many trials a new voter gets: what the protocol asks for, as far as the gallery holds them."""
+    with store.read() as session:
         cells = session.scalar(select(func.count()).select_from(Cell)) or 0
-        if not cells:
-            raise LookupError("no gallery has been ingested")
-        voter_id = secrets.token_hex(16)
-        voter = Voter(
-            id=voter_id,
-            judge=pseudonym(secret_key, voter_id),
-            trials=min(protocol.trials_per_voter, cells),
-            source=source,
-            created=time.time(),
-        )
+    return min(protocol.trials_per_voter, cells)
+
+
+def add_voter(store: Store, protocol: Protocol, secret_key: str, source: str = "link") -> Voter | None:
+    """A new voter; None if the study has nothing to show yet."""
+    trials = trials_for_one(store, protocol)
+    if trials == 0:
+        return None
+    voter_id = secrets.token_hex(16)
+    voter = Voter(
+        id=voter_id,
+        judge=pseudonym(secret_key, voter_id),
+        trials=trials,
+        source=source,
+        created=time.time(),
+    )
+    with store.write() as session:
         session.add(voter)
     return voter
 

@@ -1,0 +1,38 @@
+// Loading pictures ahead of time, and how large a pair is shown.
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Load and decode both pictures of a trial; tries again until they are there. Resolves to [left, right]. */
+export async function loadPair(trial, onTrouble) {
+  return Promise.all([load(trial.left, onTrouble), load(trial.right, onTrouble)]);
+}
+
+async function load(address, onTrouble) {
+  for (let wait = 500; ; wait = Math.min(wait * 2, 15000)) {
+    const image = new Image();
+    image.decoding = "sync"; // painted in the very frame in which it is put on the page
+    image.draggable = false;
+    image.src = address;
+    try {
+      await image.decode();
+      return image;
+    } catch {
+      onTrouble();
+      await pause(wait);
+    }
+  }
+}
+
+/**
+ * How to place two pictures of one size in a box, all in device pixels: beside each other, or one above
+ * the other where that makes them clearly larger. A picture pixel becomes a whole number of device pixels;
+ * only pictures larger than the place they have are shrunk, smoothly.
+ */
+export function arrange(box, size, gap) {
+  const beside = Math.min((box.width - gap) / 2 / size.width, box.height / size.height);
+  const above = Math.min(box.width / size.width, (box.height - gap) / 2 / size.height);
+  const layout = whole(above) >= 1.4 * whole(beside) ? "column" : "row";
+  return { layout, scale: whole(layout === "row" ? beside : above) };
+}
+
+const whole = (scale) => (scale >= 1 ? Math.floor(scale) : Math.max(scale, 0.01));

@@ -1,0 +1,177 @@
+// The voting page: shows one pair at a time, takes an answer, shows the next pair in the next frame.
+
+import { Outbox } from "./outbox.js";
+import { arrange, loadPair } from "./pictures.js";
+
+const LEAST_LOOK_MS = 200; // quicker than anybody sees: the second half of a double click, a bouncing key
+const GAP = 16; // CSS pixels between the pictures
+const KEYS = {
+  row: { ArrowLeft: "left", ArrowDown: "tie", ArrowRight: "right", 1: "left", 2: "tie", 3: "right" },
+  column: { ArrowUp: "left", ArrowDown: "right", ArrowLeft: "left", ArrowRight: "right", 1: "left", 2: "tie", 3: "right" },
+};
+const NAMES = {
+  row: { left: ["Left", "←"], tie: ["Tie", "↓"], right: ["Right", "→"] },
+  column: { left: ["Top", "↑"], tie: ["Tie", "2"], right: ["Bottom", "↓"] },
+};
+
+const $ = (id) => document.getElementById(id);
+const page = $("vote");
+const stage = $("stage");
+const buttons = [...$("answers").querySelectorAll("button")];
+const allowed = new Set(buttons.map((button) => button.dataset.answer));
+
+const known = new Set(); // ids of all trials ever queued on this page
+const queue = []; // { trial, pictures: promise of [left, right] }, in order
+let ballot = JSON.parse($("ballot").textContent);
+let showing = null; // { trial, pictures, shownAt, layout, scale }; shownAt is null until it can be seen
+let turning = false; // between two pairs
+let stopped = false;
+
+const outbox = new Outbox(document.querySelector("meta[name=csrf-token]").content, {
+  onArrived: take,
+  onTrouble: (failing) =>
+    note(failing ? "No connection. Your answers are kept here and sent as soon as it is back." : ""),
+  onRefused: () => {
+    stopped = true;
+    note("This page is out of date. ", "Go on where you were");
+    lock(true);
+  },
+});
+
+/** Learn from the server where we are, and start loading what is new. */
+function take(news) {
+  ballot = news;
+  for (const trial of ballot.trials) {
+    if (known.has(trial.id)) continue;
+    known.add(trial.id);
+    queue.push({ trial, pictures: loadPair(trial, () => note("The pictures are slow to arrive. Trying again…")) });
+  }
+  if (showing === null && !turning) turn();
+}
+
+/** Show the next pair as soon as both pictures are there: both in one frame, never one alone. */
+async function turn() {
+  showing = null;
+  const next = queue.shift();
+  if (next === undefined) {
+    if (ballot.finished && outbox.empty) location.replace(page.dataset.done);
+    else clear();
+    return;
+  }
+  turning = true;
+  const late = setTimeout(clear, 0); // keep the old pair until then: no flash when all is loaded
+  const [left, right] = await next.pictures;
+  clearTimeout(late);
+  turning = false;
+  if (!outbox.failing && !stopped) note("");
+
+  showing = { trial: next.trial, pictures: [left, right], shownAt: null };
+  $("left").replaceChildren(left);
+  $("right").replaceChildren(right);
+  $("prompt").textContent = next.trial.prompt;
+  $("prompt").scrollTop = 0;
+  $("count").textContent = `Pair ${next.trial.position + 1} of ${ballot.total}`;
+  $("progress").value = next.trial.position;
+  fit();
+  lock(stopped);
+  requestAnimationFrame((now) => {
+    if (showing !== null) showing.shownAt = now;
+  });
+}
+
+function clear() {
+  $("left").replaceChildren();
+  $("right").replaceChildren();
+  $("prompt").textContent = "";
+  lock(true);
+}
+
+/** Size the pictures to the room there is. */
+function fit() {
+  if (showing === null) return;
+  const dpr = devicePixelRatio;
+  const box = { width: stage.clientWidth * dpr, height: stage.clientHeight * dpr };
+  const { layout, scale } = arrange(box, showing.trial, GAP * dpr);
+  Object.assign(showing, { layout, scale });
+  stage.dataset.layout = layout;
+  for (const image of showing.pictures) {
+    image.style.width = `${(showing.trial.width * scale) / dpr}px`;
+    image.style.height = `${(showing.trial.height * scale) / dpr}px`;
+    image.className = scale >= 1 ? "pixelated" : "";
+  }
+  showing.pictures[0].alt = `${NAMES[layout].left[0]} picture`;
+  showing.pictures[1].alt = `${NAMES[layout].right[0]} picture`;
+  for (const button of buttons) {
+    const [name, key] = NAMES[layout][button.dataset.answer];
+    button.querySelector("span").textContent = name;
+    button.querySelector("kbd").textContent = key;
+  }
+}
+
+/** Take the voter's answer to the pair on the screen. */
+function answer(side, input) {
+  if (stopped || showing === null || showing.shownAt === null || !allowed.has(side)) return;
+  const looked = performance.now() - showing.shownAt;
+  if (looked < LEAST_LOOK_MS) return;
+  const { trial, layout, scale } = showing;
+  outbox.push(trial.vote, {
+    vote_id: newId(),
+    answer: side,
+    rt_ms: Math.round(looked),
+    display: { dpr: devicePixelRatio, scale, viewport: [innerWidth, innerHeight], layout, input },
+  });
+  turn();
+}
+
+/** 128 random bits. (crypto.randomUUID is missing where a study is served without https.) */
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+function lock(locked) {
+  stage.setAttribute("aria-busy", String(locked));
+  // aria-disabled, not disabled: a button that loses the focus loses the voter's place on the page.
+  for (const button of buttons) button.setAttribute("aria-disabled", String(locked));
+}
+
+function note(text, reload = "") {
+  const place = $("note");
+  place.textContent = text;
+  if (reload !== "") {
+    const link = document.createElement("a");
+    link.href = "/";
+    link.textContent = reload;
+    place.append(link);
+  }
+  place.hidden = text === "";
+}
+
+addEventListener("keydown", (event) => {
+  if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
+  const side = KEYS[showing?.layout ?? "row"][event.key];
+  if (side === undefined) return;
+  event.preventDefault();
+  answer(side, "key");
+});
+
+for (const button of buttons) {
+  button.addEventListener("click", (event) => {
+    if (event.detail < 2) answer(button.dataset.answer, event.detail === 0 ? "key" : "button");
+  });
+}
+for (const side of ["left", "right"]) {
+  $(side).addEventListener("click", (event) => {
+    if (event.detail < 2 && event.target !== $(side)) answer(side, "picture");
+  });
+}
+
+new ResizeObserver(fit).observe(stage);
+addEventListener("resize", fit);
+addEventListener("beforeunload", (event) => {
+  if (outbox.failing && !stopped) event.preventDefault();
+});
+addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload();
+});
+
+take(ballot);

@@ -1,0 +1,250 @@
+"""The command `study`. Only wires: each command reads, calls one function and tells what it did."""
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from study.config import STUDY_FILE, ConfigError, Protocol, read_protocol, starting_toml
+from study.export import WRITERS, ExportError, export_votes
+from study.gallery import GalleryError
+from study.schema import GalleryRow
+from study.store import Store, StoreError, check_ready, migrate, open_store, register_protocol
+
+KEY_FILE = "secret.key"
+
+
+class BadInput(click.ClickException):
+    """One line on stderr, exit code 2."""
+
+    exit_code = 2
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn what the user can mend into one line and exit code 2; anything else is our mistake and shows."""
+    from study.server import ServerError
+
+    try:
+        yield
+    except (GalleryError, ConfigError, StoreError, ExportError, ServerError) as error:
+        raise BadInput(" ".join(str(error).split())) from error
+    except OperationalError as error:
+        raise BadInput(f"database: {str(error.orig).splitlines()[0]}") from error
+
+
+def study_option(command: Callable[..., None]) -> Callable[..., None]:
+    """The option --study, the same for every command."""
+    return click.option(
+        "--study",
+        "folder",
+        type=click.Path(path_type=Path),
+        default=".",
+        show_default="here",
+        help="The study's folder.",
+    )(command)
+
+
+@contextmanager
+def opened(folder: Path) -> Iterator[tuple[Store, Protocol]]:
+    """A study that exists: its store, with this version's tables, and its protocol."""
+    with one_line_errors():
+        protocol = read_protocol(folder)
+        store = open_store(folder, os.environ.get("DATABASE_URL"))
+        try:
+            check_ready(store)
+            yield store, protocol
+        finally:
+            store.close()
+
+
+@click.group()
+@click.version_option(package_name="pairstudy")
+def cli() -> None:
+    """Blinded 1v1 studies of generated images: a gallery in, a voting site, votes out.
+
+    DATABASE_URL (PostgreSQL instead of the study's own SQLite file) and SECRET_KEY (instead of the
+    study's own key file) are read from the environment.
+    """
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--title", default="Which picture do you prefer?", show_default=True, help="What voters read first."
+)
+def init(folder: Path, title: str) -> None:
+    """Make a study in FOLDER: its settings, its key and its database.
+
+    \b
+    Example:
+      study init my-study --title "Which picture is better?"
+    """
+    with one_line_errors():
+        if (folder / STUDY_FILE).exists():
+            raise ConfigError(f"{folder / STUDY_FILE}: a study stands here already")
+        if not title.strip():
+            raise ConfigError("--title: found nothing, expected a text")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"{folder}: cannot be made: {error.strerror}") from None
+        store = open_store(folder, os.environ.get("DATABASE_URL"))
+        try:
+            migrate(store)
+            with store.read() as session:
+                if session.scalars(select(GalleryRow.name)).first() is not None:
+                    raise StoreError("the database holds a study already; give each study its own")
+        finally:
+            store.close()
+        _write_key(folder / KEY_FILE)
+        (folder / STUDY_FILE).write_text(starting_toml(folder, title), encoding="utf-8")
+    click.echo(f"made the study {folder}; its settings are in {folder / STUDY_FILE}")
+
+
+@cli.command()
+@click.argument("gallery", type=click.Path(path_type=Path))
+@study_option
+def ingest(gallery: Path, folder: Path) -> None:
+    """Put GALLERY into the study: all of it, or nothing and one line that says why.
+
+    The same gallery a second time changes nothing.
+
+    \b
+    Example:
+      study ingest demo/gallery --study my-study
+    """
+    from study.ingest import ingest as put_in
+
+    with opened(folder) as (store, protocol):
+        done = put_in(gallery, store, protocol)
+    if done.new:
+        click.echo(
+            f"ingested {done.name}: {done.methods} methods, {done.prompts} prompts, {done.images} images, "
+            f"{done.cells} pairs to vote on"
+        )
+    else:
+        click.echo(f"{done.name} is in the study already; nothing changed")
+
+
+@cli.command()
+@study_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="0.0.0.0 opens it to the network.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0: any free one."
+)
+@click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
+def serve(folder: Path, host: str, port: int, workers: int) -> None:
+    """Serve the study and print the links for voters and for the admin.
+
+    \b
+    Example:
+      study serve --study my-study --port 8000
+    """
+    from study.admin import new_password
+    from study.app import create_app
+    from study.server import Server, address_of, greeting, listen
+
+    with opened(folder) as (store, protocol):
+        config = {
+            "STUDY": folder.resolve(),
+            "PROTOCOL": protocol,
+            "SECRET_KEY": _secret_key(folder),
+            "DATABASE_URL": os.environ.get("DATABASE_URL"),
+        }
+        bound = listen(host, port)
+        register_protocol(store, protocol)
+        password = new_password(store, alone=True)
+    text = greeting(folder, protocol.title, address_of(bound), password, os.environ)
+    Server(lambda: create_app(config), bound, workers, lambda: click.echo(text)).run()
+
+
+@cli.command()
+@study_option
+def password(folder: Path) -> None:
+    """Print another one-time admin password for a study that is being served.
+
+    \b
+    Example:
+      study password --study my-study
+    """
+    from study.admin import new_password
+
+    with opened(folder) as (store, _):
+        click.echo(new_password(store))
+
+
+@cli.command()
+@study_option
+@click.option("--format", "kind", type=click.Choice(list(WRITERS)), help="By default what FILE ends in.")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="May end in .gz."
+)
+def export(folder: Path, kind: str | None, out: Path) -> None:
+    """Write all votes to FILE, one row a vote; model_a is the left image.
+
+    \b
+    Example:
+      study export --study my-study --format parquet -o votes.parquet
+    """
+    with opened(folder) as (store, _):
+        number = export_votes(store, out, kind)
+    click.echo(f"wrote {number} votes to {out}")
+
+
+@cli.command()
+@study_option
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def status(folder: Path, as_json: bool) -> None:
+    """Say how many votes and voters there are.
+
+    \b
+    Example:
+      study status --study my-study --json
+    """
+    from study.admin import count
+
+    with opened(folder) as (store, protocol):
+        counts = asdict(count(store))
+    counts["pairs"] = {f"{a} | {b}": n for (a, b), n in sorted(counts["pairs"].items()) if a < b}
+    if as_json:
+        click.echo(json.dumps({"study": protocol.name, **counts}))
+        return
+    click.echo(
+        f"{protocol.title}\n"
+        f"{counts['votes']} votes by {counts['voters']} voters, {counts['finished']} of them finished\n"
+        f"{counts['cells_voted']} of {counts['cells']} pairs have a vote"
+    )
+    for pair, votes in counts["pairs"].items():
+        click.echo(f"{votes:8}  {pair}")
+
+
+def _write_key(path: Path) -> None:
+    """A key that only its owner can read, from the first byte on."""
+    if not path.exists():
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(secrets.token_hex(32) + "\n")
+
+
+def _secret_key(folder: Path) -> str:
+    key = os.environ.get("SECRET_KEY", "")
+    if not key and (folder / KEY_FILE).exists():
+        key = (folder / KEY_FILE).read_text().strip()
+    if len(key) < 16:
+        raise ConfigError(
+            f"SECRET_KEY: found {len(key)} characters, expected 16 or more, in the environment or in "
+            f"{folder / KEY_FILE}"
+        )
+    return key
+
+
+if __name__ == "__main__":
+    cli()
