@@ -19,10 +19,10 @@ from generator.shapes.training.degrade import degrade
 from generator.shapes.training.loop import Recipe, train
 
 RECIPES = {
-    "clip": Recipe("clip", steps=1600, batch=64, lr=1e-3, seed=11),
-    "judge": Recipe("judge", steps=1600, batch=64, lr=1e-3, seed=12),
+    "clip": Recipe("clip", steps=1800, batch=48, lr=1e-3, seed=11),
+    "judge": Recipe("judge", steps=1800, batch=48, lr=1e-3, seed=12),
 }
-WRONG = 3  # captions with one wrong attribute, per picture
+WRONG = 2  # captions with one wrong attribute, per picture
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))[:, None, None]  # open_clip's defaults
 STD = torch.tensor((0.26862954, 0.26130258, 0.27577711))[:, None, None]
 

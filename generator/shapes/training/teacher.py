@@ -20,8 +20,8 @@ from generator.shapes.render import pictures
 from generator.shapes.scenes import tokenize
 from generator.shapes.training.loop import CHECKPOINTS, Recipe, train
 
-RECIPE = Recipe("teacher", steps=8000, batch=32, lr=1.2e-3, seed=21, warmup=150, checkpoint_every=250)
-POOL = 131_072  # pictures; each is seen about twice
+RECIPE = Recipe("teacher", steps=7000, batch=32, lr=1.2e-3, seed=21, warmup=150, checkpoint_every=250)
+POOL = 49_152  # pictures; each is seen about five times, every time under other noise
 
 
 def run() -> None:
