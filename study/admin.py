@@ -216,9 +216,9 @@ def ratings(store: Store, counts: Counts) -> tuple[list[dict[str, Any]], list[st
     except elo.InputError as error:
         return [], [str(error)]
     table = result.ratings.astype(object).where(result.ratings.notna(), None).to_dict("records")
-    settings = ", ".join(
-        f"{key} {value}" for key, value in result.settings.items() if value not in (None, {}, [])
-    )
+    shown = {key: value for key, value in result.settings.items() if value not in (None, {}, [])}
+    shown.pop("source", None)  # a frame in memory, which tells nobody anything
+    settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items())
     return _with_axis(table), [*result.notes, f"Settings: {settings}."]
 
 

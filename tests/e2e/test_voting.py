@@ -243,7 +243,10 @@ def test_a_pair_fits_every_window_and_is_enlarged_by_a_whole_factor(
         voter.page.wait_for_timeout(200)
         seen = voter.page.evaluate(
             """() => {
-                const box = (e) => (({left, top, right, bottom}) => [left, top, right, bottom])(e.getBoundingClientRect());
+                const box = (element) => {
+                    const {left, top, right, bottom} = element.getBoundingClientRect();
+                    return [left, top, right, bottom];
+                };
                 const page = document.documentElement;
                 return {
                     page: [page.scrollWidth, page.scrollHeight],

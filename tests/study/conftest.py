@@ -1,0 +1,141 @@
+"""Fresh stores on both databases, and voter robots."""
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from sqlalchemy import create_engine, text
+
+from study.app import create_app
+from study.config import Protocol
+from study.ingest import ingest
+from study.store import Store, migrate, open_store, register_protocol
+
+KEY = "a key for tests, long enough"
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URL of a PostgreSQL server that lives as long as the tests."""
+    # A short path: the server's socket lies in it, and socket paths may have 100 characters.
+    with tempfile.TemporaryDirectory(prefix="pg", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("XDG_RUNTIME_DIR", folder)  # else a warning on machines without a login session
+            try:
+                import pgserver
+                import psycopg  # noqa: F401
+            except ImportError as error:
+                if os.environ.get("CI"):
+                    pytest.fail(f"CI is set, but {error.name} is missing")
+                pytest.skip(f"{error.name} is missing")
+        server = pgserver.get_server(f"{folder}/data", cleanup_mode="stop")
+        yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        server.cleanup()
+
+
+numbers = count()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> str | None:
+    """DATABASE_URL of an empty database, None for SQLite in the study's folder; each test runs on both."""
+    if request.param == "sqlite":
+        return None
+    server = request.getfixturevalue("postgres")
+    name = f"test{next(numbers)}"
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    engine.dispose()
+    return server.replace("/postgres?", f"/{name}?")
+
+
+@pytest.fixture
+def empty_store(database: str | None, tmp_path: Path) -> Iterator[Store]:
+    """A store with tables and nothing in them."""
+    folder = tmp_path / "study"
+    folder.mkdir()
+    store = open_store(folder, database)
+    migrate(store)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def protocol() -> Protocol:
+    return Protocol(name="test", title="Which picture is better?", trials_per_voter=12)
+
+
+@pytest.fixture
+def store(empty_store: Store, gallery: Path, protocol: Protocol) -> Store:
+    """A store that shows the synthetic gallery."""
+    register_protocol(empty_store, protocol)
+    ingest(gallery, empty_store, protocol)
+    return empty_store
+
+
+@pytest.fixture
+def app(store: Store, protocol: Protocol, database: str | None) -> Iterator[Flask]:
+    app = create_app(
+        {"STUDY": store.served.parent, "PROTOCOL": protocol, "SECRET_KEY": KEY, "DATABASE_URL": database}
+    )
+    yield app
+    app.config["STORE"].close()
+
+
+@dataclass
+class Robot:
+    """A voter without a browser: follows the pages, keeps the CSRF token and every byte received."""
+
+    client: FlaskClient
+    received: list[bytes] = field(default_factory=list)
+    token: str = ""
+    trials: list[dict[str, Any]] = field(default_factory=list)
+
+    def keep(self, response: Any) -> Any:
+        self.received += [response.request.url.encode(), str(response.headers).encode(), response.data]
+        found = re.search(rb'name="csrf[-_]token" (?:value|content)="([^"]+)"', response.data)
+        self.token = found[1].decode() if found else self.token
+        return response
+
+    def get(self, path: str) -> Any:
+        return self.keep(self.client.get(path))
+
+    def start(self) -> "Robot":
+        self.get("/")
+        self.keep(self.client.post("/start", data={"csrf_token": self.token}))
+        return self.look()
+
+    def look(self) -> "Robot":
+        page = self.get("/vote")
+        found = re.search(rb'id="ballot">(.*?)</script>', page.data, re.DOTALL)
+        assert found, page.data
+        self.trials = json.loads(found[1])["trials"]
+        return self
+
+    def post(self, trial_id: str, body: Any, token: str | None = None) -> Any:
+        headers = {"X-CSRFToken": self.token if token is None else token}
+        return self.keep(self.client.post(f"/trials/{trial_id}/vote", json=body, headers=headers))
+
+    def answer(self, side: str = "left", vote_id: str | None = None) -> Any:
+        trial = self.trials[0]
+        body = {"vote_id": vote_id or f"vote-{trial['id']}", "answer": side, "rt_ms": 1234}
+        response = self.post(trial["id"], body)
+        if response.status_code == 200:
+            self.trials = response.json["trials"]
+        return response
+
+
+@pytest.fixture
+def robot(app: Flask) -> Callable[[], Robot]:
+    """Make a voter robot that has started."""
+    return lambda: Robot(app.test_client()).start()
