@@ -17,12 +17,14 @@ class BaseModel:
 
     `backbone` names the pipeline's component that methods quantize; `keep` are patterns of its layers
     that quantizers leave alone (first and last layer and what the timestep goes through, as is usual).
-    `scorer(name)` gives the CLIP that scores its pictures: "clip" to optimise, "judge" to judge.
+    `check(texts)` raises ValueError for a prompt the model cannot read. `scorer(name)` gives the CLIP
+    that scores its pictures: "clip" to optimise, "judge" to judge.
     """
 
     id: str
     label: str
     load: Callable[[], DiffusionPipeline]
+    check: Callable[[list[str]], Any]
     backbone: str
     steps: int
     guidance: float
@@ -37,6 +39,12 @@ def _load_shapes() -> DiffusionPipeline:
     return build_pipeline()
 
 
+def _check_shapes(texts: list[str]) -> None:
+    from generator.shapes.scenes import tokenize
+
+    tokenize(texts)
+
+
 def _shapes_scorer(name: str) -> ClipScorer:
     from generator.shapes.networks import build_clip
     from generator.shapes.scenes import ANTONYMS, tokenize
@@ -49,6 +57,7 @@ MODELS = {
         id="shapes",
         label="shapes (embedded, 4 steps)",
         load=_load_shapes,
+        check=_check_shapes,
         backbone="unet",
         steps=4,
         guidance=0.0,

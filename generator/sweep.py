@@ -49,8 +49,12 @@ def run(
     others are drawn. Pictures are equal, pixel for pixel, whichever run draws them, at equal hardware
     and equal batches.
 
-    Raises SweepError if the folder holds other prompts or methods.
+    Raises SweepError if the folder holds other prompts or methods, or the model cannot read a prompt.
     """
+    try:
+        base.check([prompt.text for prompt in prompts])
+    except ValueError as error:
+        raise SweepError(f"model {base.id}: {error}") from None
     done = _resume(folder, methods, prompts)
     wanted = len(methods) * len(prompts)
     if len(done) == wanted and (folder / gallery.GALLERY_FILE).exists():

@@ -1,0 +1,21 @@
+import pytest
+from click.testing import CliRunner
+
+from generator.cli import cli
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--methods", "fp17"], "method 'fp17': unknown; expected one of fp16"),
+        (["--model", "sdxl", "--methods", "fp16"], "--model 'sdxl': unknown; expected one of shapes"),
+        (["--methods", "fp16", "--prompts", "none.txt"], "none.txt: cannot be read"),
+        (["--methods", "fp16", "-n", "5000"], "5000 prompts asked for, but the set has 1000"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
+    result = CliRunner().invoke(cli, ["run", *arguments, "-o", str(tmp_path / "g")])
+    assert not (tmp_path / "g").exists()
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
