@@ -89,7 +89,7 @@ def _stages() -> list[str]:
     out = []
     for stage in ("vae", "clip", "judge", "teacher", "student"):
         lines = [json.loads(line) for line in (WEIGHTS / f"{stage}.log.jsonl").read_text().splitlines()]
-        recipe, last = lines[0]["recipe"], lines[-1]
+        recipe, last = [line["recipe"] for line in lines if "recipe" in line][-1], lines[-1]
         skip = ("step", "pictures_per_second")
         losses = ", ".join(f"{k} {v}" for k, v in last.items() if k not in skip)
         out.append(

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -22,7 +23,7 @@ CHECKPOINTS = Path("runs/shapes")
 
 @dataclass(frozen=True)
 class Recipe:
-    """The numbers of one stage; they are written at the head of its log."""
+    """The numbers of one stage; they are written into its log at each start."""
 
     stage: str
     steps: int
@@ -52,7 +53,8 @@ def train(
     log = WEIGHTS / f"{recipe.stage}.log.jsonl"
     WEIGHTS.mkdir(exist_ok=True)
     if not first:
-        log.write_text(json.dumps({"recipe": asdict(recipe), "torch": torch.__version__}) + "\n")
+        log.unlink(missing_ok=True)
+    _append(log, {"recipe": asdict(recipe), "from_step": first, "torch": torch.__version__})
 
     recent: dict[str, list[float]] = {}
     since = time.monotonic()
@@ -74,14 +76,18 @@ def train(
         if done % 50 == 0:
             row = {"step": done, **{name: round(fmean(values), 5) for name, values in recent.items()}}
             row["pictures_per_second"] = round(50 * recipe.batch / (time.monotonic() - since), 1)
-            with log.open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            _append(log, row)
             recent, since = {}, time.monotonic()
         if done % recipe.checkpoint_every == 0 or done == recipe.steps:
             _save(checkpoint, done, modules, averaged, optimizer)
             for name, module in averaged.items():
                 save_weights(module, name)
     return {name: module.eval() for name, module in averaged.items()}
+
+
+def _append(log: Path, row: dict[str, Any]) -> None:
+    with log.open("a") as file:
+        file.write(json.dumps(row) + "\n")
 
 
 def save_weights(module: nn.Module, name: str) -> None:

@@ -20,7 +20,7 @@ from generator.shapes.render import pictures
 from generator.shapes.scenes import tokenize
 from generator.shapes.training.loop import CHECKPOINTS, Recipe, train
 
-RECIPE = Recipe("teacher", steps=7000, batch=32, lr=1.2e-3, seed=21, warmup=150, checkpoint_every=250)
+RECIPE = Recipe("teacher", steps=5500, batch=32, lr=1.2e-3, seed=21, warmup=150, checkpoint_every=250)
 POOL = 49_152  # pictures; each is seen about five times, every time under other noise
 
 
