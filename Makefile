@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DEMO := demo-study
 GALLERY := demo/gallery
 
-.PHONY: demo demo-generate test lint format clean-demo
+.PHONY: demo demo-generate test lint format
 .DEFAULT_GOAL := demo
 
 .venv/bin/python:
@@ -26,11 +26,10 @@ GALLERY := demo/gallery
 	$(PIP) --editable '.[generate,postgres,test]'
 	touch $@
 
-$(DEMO)/study.toml: | .venv/base.stamp
-	$(BIN)/study init $(DEMO) --title "Which picture is better?"
+# A second time, init is passed over, ingest finds the gallery there, and the votes so far are kept.
+demo: .venv/base.stamp
+	test -f $(DEMO)/study.toml || $(BIN)/study init $(DEMO) --title "Which picture is better?"
 	$(BIN)/study ingest $(GALLERY) --study $(DEMO)
-
-demo: .venv/base.stamp $(DEMO)/study.toml
 	$(BIN)/study serve --study $(DEMO)
 
 demo-generate: .venv/generate.stamp
