@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from elo.counts import RIGHT
 from elo.errors import SettingsError
 from elo.paired import fit_rounds
-from elo.votes import RIGHT, Votes
+from elo.votes import Votes
 
 # Resampling judges and prompts at once ("both") belongs here when its variance is known to be right.
 CLUSTERS = ("auto", "vote", "judge", "prompt")

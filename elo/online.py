@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from elo.votes import LEFT, RIGHT, Votes
+from elo.counts import LEFT, RIGHT
+from elo.votes import Votes
 
 
 @dataclass(frozen=True, eq=False)

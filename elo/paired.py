@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from elo.votes import Counts
+from elo.counts import Counts
 
 # At the maximum, expected and counted wins of each method agree to this share of its votes.
 GRADIENT_TOLERANCE = 1e-9

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from elo.counts import Counts, count
 from elo.errors import SettingsError
 from elo.intervals import CLUSTERS, Bootstrap, bootstrap, percentile_intervals, rank_ranges
 from elo.online import sequential_elo
 from elo.paired import NoMaximum, elo_scale, fit_bradley_terry
-from elo.votes import Counts, Votes, count
+from elo.votes import Votes
 
 METHODS = ("bradley-terry", "elo")
 COLUMNS = (
@@ -187,7 +188,10 @@ def _frame(
     sizes: Mapping[str, float],
 ) -> pd.DataFrame:
     """The rows, best first; the index says where each stood in `counts.names`."""
-    wins, losses, ties = counts.wins.sum(axis=1), counts.wins.sum(axis=0), counts.ties.sum(axis=1)
+    wins, losses, ties = (
+        _whole(number)
+        for number in (counts.wins.sum(axis=1), counts.wins.sum(axis=0), counts.ties.sum(axis=1))
+    )
     votes = wins + losses + ties
     frame = pd.DataFrame(
         {
@@ -209,6 +213,12 @@ def _frame(
     )
     by = ["rank", "method"] if not np.isnan(rating).any() else ["win_rate", "method"]
     return frame.sort_values(by, ascending=[by[0] == "rank", True], kind="stable")
+
+
+def _whole(number: np.ndarray) -> np.ndarray:
+    """Numbers of votes as integers, unless they are weights."""
+    rounded = np.rint(number)
+    return rounded.astype(np.int64) if np.array_equal(rounded, number) else number
 
 
 def _settings(

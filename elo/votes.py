@@ -6,17 +6,16 @@ left out is counted by its reason, because a table should say what it does not c
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import pandas as pd
 
+from elo.counts import LEFT, RIGHT, TIE
 from elo.errors import VotesError
 from elo.sources import Source, open_source
-
-LEFT, RIGHT, TIE = 0, 1, 2
 
 # The first name of each tuple that a source has is taken; the key itself is the name of our own dumps.
 ALIASES: dict[str, tuple[str, ...]] = {
@@ -26,6 +25,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "judge": ("judge", "annotator", "worker", "user"),
     "prompt_id": ("prompt_id", "prompt"),
     "tstamp": ("tstamp", "timestamp"),
+    "category": ("category",),
     "question": ("question",),
     "kind": ("kind",),
     "excluded": ("excluded",),
@@ -66,6 +66,8 @@ class Votes:
     question  the question asked, None if the source does not say
     left_out  reason → number of rows
     source    where the votes were read
+    category  (n,) code of the prompt's category, -1 where unknown; None if the source does not say
+    labels    "judge", "prompt", "category" → the name of each code
     """
 
     names: tuple[str, ...]
@@ -78,33 +80,12 @@ class Votes:
     question: str | None
     left_out: dict[str, int]
     source: str
+    category: np.ndarray | None = None
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Return the number of votes."""
         return len(self.winner)
-
-
-@dataclass(frozen=True, eq=False)
-class Counts:
-    """Everything that a rating by maximum likelihood needs to know, whatever the number of votes.
-
-    wins  (m, m) int: wins[i, j] = how often i was preferred to j
-    ties  (m, m) int, symmetric: ties[i, j] = ties[j, i] = how often neither was
-    """
-
-    names: tuple[str, ...]
-    wins: np.ndarray
-    ties: np.ndarray
-
-
-def count(votes: Votes) -> Counts:
-    """Count votes into win and tie cells: one pass, two m × m matrices."""
-    m = len(votes.names)
-    left_first = votes.a * m + votes.b
-    cells = [
-        np.bincount(left_first[votes.winner == w], minlength=m * m).reshape(m, m) for w in (LEFT, RIGHT, TIE)
-    ]
-    return Counts(votes.names, wins=cells[LEFT] + cells[RIGHT].T, ties=cells[TIE] + cells[TIE].T)
 
 
 def read_votes(
@@ -147,9 +128,9 @@ def read_votes(
     rows, order = _in_time(frame, rows, refuse)
     left, left_names = _encode(frame["model_a"])
     right, right_names = _encode(frame["model_b"])
-    for field, codes in (("model_a", left), ("model_b", right)):
+    for column, codes in (("model_a", left), ("model_b", right)):
         if (codes[rows] < 0).any():
-            refuse(rows[codes[rows] < 0].min(), field, "the name of a method")
+            refuse(rows[codes[rows] < 0].min(), column, "the name of a method")
     names = tuple(
         sorted({left_names[i] for i in set(left[rows])} | {right_names[i] for i in set(right[rows])})
     )
@@ -167,13 +148,16 @@ def read_votes(
             "winner",
             "model_a, model_b, tie or 'tie (bothbad)' (or left, right, tie; or 1, 0, 0.5)",
         )
+    labels_of: dict[str, tuple[str, ...]] = {}
     return Votes(
         names=names,
         a=a,
         b=b,
         winner=outcome[rows],
-        judge=_codes(frame, "judge", rows),
-        prompt=_codes(frame, "prompt_id", rows),
+        judge=_codes(frame, "judge", rows, labels_of, "judge"),
+        prompt=_codes(frame, "prompt_id", rows, labels_of, "prompt"),
+        category=_codes(frame, "category", rows, labels_of, "category"),
+        labels=labels_of,
         order=order,
         question=asked,
         left_out=left_out,
@@ -307,12 +291,17 @@ def _labels(frame: pd.DataFrame, field: str) -> list[str]:
     return [labels[code] for code in codes]
 
 
-def _codes(frame: pd.DataFrame, field: str, rows: np.ndarray) -> np.ndarray | None:
-    """Dense codes of the chosen rows (-1: unknown); None if no row has one."""
+def _codes(
+    frame: pd.DataFrame, field: str, rows: np.ndarray, labels_of: dict[str, tuple[str, ...]], name: str
+) -> np.ndarray | None:
+    """Dense codes of the chosen rows (-1: unknown), their labels noted; None if no row has one."""
     if field not in frame:
         return None
-    codes = _encode(frame[field].iloc[rows])[0]
-    return codes if (codes >= 0).any() else None
+    codes, labels = _encode(frame[field].iloc[rows])
+    if not (codes >= 0).any():
+        return None
+    labels_of[name] = tuple(labels)
+    return codes
 
 
 def _list(names: Iterable[str]) -> str:

@@ -2,10 +2,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from elo.counts import count
 from elo.errors import SettingsError
 from elo.intervals import bootstrap, percentile_intervals, rank_ranges
 from elo.paired import fit_bradley_terry, fit_rounds
-from elo.votes import count, read_votes
+from elo.votes import read_votes
 
 
 def draw(frame, **options):

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from elo.counts import count
 from elo.errors import VotesError
-from elo.votes import count, read_votes
+from elo.votes import read_votes
 
 PLAIN = "model_a,model_b,winner\n"
 
