@@ -79,6 +79,9 @@ def answer(store: Store, voter_id: str, trial_id: str, given: Answer, protocol: 
             return _ballot(session, voter, protocol)
     except IntegrityError:
         # Somebody else took the vote id between our look and our write: the database has the last word.
+        with store.read() as session:
+            if session.get(Vote, given.vote_id) is None:
+                raise
         raise RefusedError("vote_id_taken", 409) from None
 
 

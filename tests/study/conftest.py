@@ -38,6 +38,8 @@ def postgres() -> Iterator[str]:
                     pytest.fail(f"CI is set, but {error.name} is missing")
                 pytest.skip(f"{error.name} is missing")
         server = pgserver.get_server(f"{folder}/data", cleanup_mode="stop")
+        # Nobody needs these databases after a power cut.
+        server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
         yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
         server.cleanup()
 
@@ -84,12 +86,25 @@ def store(empty_store: Store, gallery: Path, protocol: Protocol) -> Store:
 
 
 @pytest.fixture
-def app(store: Store, protocol: Protocol, database: str | None) -> Iterator[Flask]:
-    app = create_app(
-        {"STUDY": store.served.parent, "PROTOCOL": protocol, "SECRET_KEY": KEY, "DATABASE_URL": database}
-    )
-    yield app
-    app.config["STORE"].close()
+def make_app(empty_store: Store, protocol: Protocol, database: str | None) -> Iterator[Callable[[], Flask]]:
+    """Make the application on the test's store, whatever it holds."""
+    apps = []
+
+    def make() -> Flask:
+        folder = empty_store.served.parent
+        app = create_app({"STUDY": folder, "PROTOCOL": protocol, "SECRET_KEY": KEY, "DATABASE_URL": database})
+        apps.append(app)
+        return app
+
+    yield make
+    for app in apps:
+        app.config["STORE"].close()
+
+
+@pytest.fixture
+def app(store: Store, make_app: Callable[[], Flask]) -> Flask:
+    """The application on a store that shows the synthetic gallery."""
+    return make_app()
 
 
 @dataclass
@@ -103,6 +118,7 @@ class Robot:
 
     def keep(self, response: Any) -> Any:
         self.received += [response.request.url.encode(), str(response.headers).encode(), response.data]
+        response.close()  # a static file stays open until then
         found = re.search(rb'name="csrf[-_]token" (?:value|content)="([^"]+)"', response.data)
         self.token = found[1].decode() if found else self.token
         return response
@@ -139,3 +155,9 @@ class Robot:
 def robot(app: Flask) -> Callable[[], Robot]:
     """Make a voter robot that has started."""
     return lambda: Robot(app.test_client()).start()
+
+
+@pytest.fixture
+def stranger(app: Flask) -> Robot:
+    """A robot that has not started."""
+    return Robot(app.test_client())

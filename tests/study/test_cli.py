@@ -1,0 +1,172 @@
+import json
+import os
+import re
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from study.cli import cli
+from study.config import read_protocol
+from study.server import ServerError, address_of, greeting, listen
+
+
+def run(*arguments: object, **environment: str) -> Result:
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments], env=environment)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def refused(*arguments: object, **environment: str) -> str:
+    """The one line that a bad command prints."""
+    result = run(*arguments, **environment)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert result.stderr.count("\n") == 1, result.stderr
+    return result.stderr
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.delenv("SECRET_KEY", raising=False)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    assert run("init", tmp_path / "s", "--title", "Which?").exit_code == 0
+    return tmp_path / "s"
+
+
+@pytest.mark.parametrize("command", sorted(cli.commands))
+def test_every_command_has_help_with_an_example(command: str) -> None:
+    text = run(command, "--help").output
+    assert f"study {command}" in text.split("Example:")[1]
+
+
+def test_init_makes_a_study(made: Path) -> None:
+    assert read_protocol(made).title == "Which?"
+    assert stat.S_IMODE((made / "secret.key").stat().st_mode) == 0o600
+    assert len((made / "secret.key").read_text().strip()) == 64
+    assert (made / "study.db").exists()
+
+
+def test_init_does_not_touch_a_study_that_is_there(made: Path) -> None:
+    key = (made / "secret.key").read_text()
+    assert "a study stands here already" in refused("init", made)
+    assert (made / "secret.key").read_text() == key
+
+
+def test_init_where_no_folder_can_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert "cannot be made" in refused("init", tmp_path / "file" / "s")
+
+
+def test_ingest_status_export(made: Path, gallery: Path, tmp_path: Path) -> None:
+    assert "18 pairs to vote on" in run("ingest", gallery, "--study", made).output
+    assert "nothing changed" in run("ingest", gallery, "--study", made).output
+    status = json.loads(run("status", "--study", made, "--json").output)
+    assert (status["votes"], status["cells"]) == (0, 18)
+    assert "0 of 18 pairs" in run("status", "--study", made).output
+    assert "wrote 0 votes" in run("export", "--study", made, "-o", tmp_path / "v.csv").output
+    assert "wrote 0 votes" in run("export", "--study", made, "--format", "jsonl", "-o", tmp_path / "v").output
+
+
+@pytest.mark.parametrize("fault", ["missing image", "changed file", "duplicate row", "unknown method"])
+def test_a_bad_gallery_is_one_line_and_nothing_is_ingested(
+    made: Path, build_gallery: Callable[..., Path], tmp_path: Path, fault: str
+) -> None:
+    folder = build_gallery(tmp_path / "g")
+    rows = (folder / "images.jsonl").read_text().splitlines(keepends=True)
+    if fault == "missing image":
+        (folder / "images/naive-w4a4/0003.png").unlink()
+        words = ["images.jsonl line 10", "images/naive-w4a4/0003.png", "missing"]
+    elif fault == "changed file":
+        file = folder / "images/naive-w4a4/0003.png"
+        file.write_bytes(file.read_bytes()[:-1])
+        words = ["images.jsonl line 10", "sha256", "changed"]
+    elif fault == "duplicate row":
+        (folder / "images.jsonl").write_text("".join([*rows, rows[4]]))
+        words = ["images.jsonl line 19", "duplicate", "line 5"]
+    else:
+        (folder / "images.jsonl").write_text("".join(rows).replace('"naive-w4a4"', '"naive-w4a5"', 1))
+        words = ["images.jsonl line 7", "'naive-w4a5'"]
+    line = refused("ingest", folder, "--study", made)
+    assert [word for word in words if word not in line] == [], line
+    status = json.loads(run("status", "--study", made, "--json").output)
+    assert (status["cells"], status["methods"]) == (0, [])
+    assert not (made / "served").exists() or not list((made / "served").iterdir())
+    assert not (made / "gallery.json").exists()
+
+
+@pytest.mark.parametrize(
+    "command", [["status"], ["serve"], ["ingest", "g"], ["export", "-o", "v.csv"], ["password"]]
+)
+def test_no_study_there(tmp_path: Path, command: list[str]) -> None:
+    line = refused(*command, "--study", tmp_path / "nowhere")
+    assert "study.toml" in line
+    assert "study init" in line
+
+
+def test_a_bad_setting_is_named(made: Path) -> None:
+    toml = made / "study.toml"
+    toml.write_text(toml.read_text().replace("prefetch", "prefech"))
+    assert "unknown key 'prefech'" in refused("status", "--study", made)
+
+
+def test_a_bad_database_url(made: Path, tmp_path: Path) -> None:
+    assert "DATABASE_URL" in refused("status", "--study", made, DATABASE_URL="mysql://x")
+    assert "revision none" in refused("status", "--study", made, DATABASE_URL=f"sqlite:///{tmp_path}/new.db")
+
+
+def test_a_database_that_is_no_database(made: Path) -> None:
+    (made / "study.db").write_bytes(b"hello, I am not a database at all" * 100)
+    assert "not a database" in refused("status", "--study", made)
+
+
+def test_serve_refuses_a_missing_or_short_key(made: Path) -> None:
+    (made / "secret.key").unlink()
+    assert "SECRET_KEY: found 0 characters" in refused("serve", "--study", made, "--port", 0)
+    assert "SECRET_KEY: found 5" in refused("serve", "--study", made, "--port", 0, SECRET_KEY="short")  # noqa: S106
+
+
+def test_serve_tells_of_a_port_in_use(made: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"127.0.0.1:{port}: Address already in use" in refused(
+            "serve", "--study", made, "--port", port
+        )
+
+
+def test_an_address_that_is_not_ours() -> None:
+    with pytest.raises(ServerError, match=r"203\.0\.113\.1"):
+        listen("203.0.113.1", 0)
+
+
+def test_addresses_are_such_that_a_browser_opens_them() -> None:
+    for host, shown in (("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "localhost")):  # noqa: S104
+        with listen(host, 0) as bound:
+            assert re.fullmatch(rf"http://{shown}:\d+", address_of(bound))
+
+
+def test_the_greeting_says_what_to_type(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made.parent)
+    text = greeting(made, "Which?", "http://127.0.0.1:1", "secret", {"PATH": os.environ["PATH"]})
+    assert "http://127.0.0.1:1/admin/   one-time password: secret" in text
+    assert "export --study s -o s/votes.parquet" in text
+    assert "compute s/votes.parquet --sizes s/gallery.json" in text
+    assert "plot pareto s/votes.parquet --sizes s/gallery.json -o s/pareto.svg" in text
+
+
+def test_heavy_packages_wait_until_they_are_needed() -> None:
+    heavy = "pandas", "torch", "pyarrow", "matplotlib", "scipy"
+    code = f"import sys, study.cli, study.app; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

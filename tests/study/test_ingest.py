@@ -1,0 +1,146 @@
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image, PngImagePlugin
+from sqlalchemy import func, select
+
+from study import ingest as ingest_module
+from study.config import Protocol
+from study.gallery import GalleryError
+from study.ingest import ingest, served_png
+from study.schema import Base, Cell, ImageRow
+from study.store import Store
+
+
+def contents(store: Store) -> tuple[int, int]:
+    """Rows in all tables, files in served/."""
+    with store.read() as session:
+        rows = [
+            session.scalar(select(func.count()).select_from(table)) for table in Base.metadata.sorted_tables
+        ]
+    return sum(n or 0 for n in rows), len(list(store.served.glob("*"))) if store.served.exists() else 0
+
+
+def test_a_gallery_goes_in_whole(empty_store: Store, protocol: Protocol, gallery: Path) -> None:
+    done = ingest(gallery, empty_store, protocol)
+    assert (done.methods, done.prompts, done.images, done.cells, done.new) == (3, 6, 18, 18, True)
+    with empty_store.read() as session:
+        images = session.scalars(select(ImageRow)).all()
+        cells = session.scalars(select(Cell)).all()
+    assert len({image.served_key for image in images}) == 18
+    for image in images:
+        served = empty_store.served / f"{image.served_key}.png"
+        assert hashlib.sha256(served.read_bytes()).hexdigest() == image.served_sha256
+        original = Image.open(gallery / "images" / image.method_id / f"{image.prompt_id}.png")
+        with original, Image.open(served) as shown:
+            assert shown.tobytes() == original.tobytes()
+    assert sorted(cell.shuffle for cell in cells) == list(range(18))
+    assert (empty_store.served.parent / "gallery.json").read_text() == (gallery / "gallery.json").read_text()
+
+
+def test_the_same_gallery_again_is_no_change(store: Store, protocol: Protocol, gallery: Path) -> None:
+    before = contents(store)
+    assert not ingest(gallery, store, protocol).new
+    assert contents(store) == before
+
+
+def test_another_gallery_is_refused(
+    store: Store, protocol: Protocol, build_gallery: Callable[..., Path], tmp_path: Path
+) -> None:
+    before = contents(store)
+    with pytest.raises(GalleryError, match="another gallery"):
+        ingest(build_gallery(tmp_path / "other", prompts=2), store, protocol)
+    assert contents(store) == before
+
+
+def test_a_fault_on_the_way_leaves_nothing(
+    empty_store: Store, protocol: Protocol, gallery: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = contents(empty_store)
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(ingest_module, "_add_cells", fail)  # after all files and rows
+    with pytest.raises(OSError, match="disk full"):
+        ingest(gallery, empty_store, protocol)
+    assert contents(empty_store) == before
+    monkeypatch.undo()
+    assert ingest(gallery, empty_store, protocol).new
+
+
+def test_served_bytes_tell_nothing_but_the_pixels(tmp_path: Path) -> None:
+    plain = Image.effect_mandelbrot((64, 64), (-2, -1.5, 1, 1.5), 20).convert("RGB")
+    plain.save(tmp_path / "plain.png", compress_level=1)
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Software", "qsched-w4a8")
+    plain.save(tmp_path / "talkative.png", pnginfo=text, dpi=(300, 300), icc_profile=b"naive", optimize=True)
+    plain.convert("RGBA").save(tmp_path / "alpha.png")
+    served = {served_png(tmp_path / name) for name in ("plain.png", "talkative.png", "alpha.png")}
+    assert len(served) == 1
+    data = served.pop()
+    assert [data[i : i + 4] for i in (12, len(data) - 8)] == [b"IHDR", b"IEND"]
+    assert all(word not in data for word in (b"tEXt", b"iCCP", b"pHYs", b"qsched"))
+
+
+def test_hidden_colours_under_alpha_are_not_served(tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "white.png")
+    assert served_png(tmp_path / "clear.png") == served_png(tmp_path / "white.png")
+
+
+def test_one_method_is_no_study(
+    empty_store: Store, protocol: Protocol, build_gallery: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(GalleryError, match="2 or more"):
+        ingest(build_gallery(tmp_path / "g", methods=("fp16",)), empty_store, protocol)
+
+
+def test_a_prompt_that_a_method_did_not_draw_is_named(
+    empty_store: Store, protocol: Protocol, build_gallery: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = build_gallery(tmp_path / "g")
+    rows = (folder / "images.jsonl").read_text().splitlines(keepends=True)
+    (folder / "images.jsonl").write_text("".join(rows[:-2]))
+    with pytest.raises(GalleryError, match=r"'qsched-w4a8' for prompt_id '0004' \(2 missing in all\)"):
+        ingest(folder, empty_store, protocol)
+    assert contents(empty_store)[1] == 0
+
+
+def test_base_models_meet_only_if_the_study_says_so(
+    empty_store: Store, protocol: Protocol, build_gallery: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = build_gallery(tmp_path / "g", prompts=1)
+    header = json.loads((folder / "gallery.json").read_text())
+    header["methods"][0]["base_model"] = "other"
+    (folder / "gallery.json").write_text(json.dumps(header))
+    assert ingest(folder, empty_store, protocol).cells == 1
+
+
+def test_base_models_that_never_meet_are_an_error(
+    empty_store: Store, protocol: Protocol, build_gallery: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = build_gallery(tmp_path / "g", methods=("a", "b"), prompts=1)
+    header = json.loads((folder / "gallery.json").read_text())
+    header["methods"][0]["base_model"] = "other"
+    (folder / "gallery.json").write_text(json.dumps(header))
+    with pytest.raises(GalleryError, match="across_base_models"):
+        ingest(folder, empty_store, protocol)
+    across = protocol.model_copy(update={"across_base_models": True})
+    assert ingest(folder, empty_store, across).cells == 1
+
+
+def test_sixteen_bit_pictures_are_refused_not_clipped(
+    empty_store: Store, protocol: Protocol, build_gallery: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = build_gallery(tmp_path / "g", prompts=1)
+    file = folder / "images/fp16/0000.png"
+    Image.new("I;16", (64, 64), 40_000).save(file)
+    rows = [json.loads(line) for line in (folder / "images.jsonl").read_text().splitlines()]
+    rows[0]["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / "images.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(GalleryError, match="I;16"):
+        ingest(folder, empty_store, protocol)
