@@ -68,7 +68,9 @@ async function turn() {
   showing = { trial: next.trial, pictures: [left, right], shownAt: null };
   $("left").replaceChildren(left);
   $("right").replaceChildren(right);
-  $("prompt").textContent = next.trial.prompt;
+  const prompt = next.trial.prompt;
+  $("prompt").textContent = prompt;
+  $("prompt").dataset.length = prompt.length > 220 ? "endless" : prompt.length > 90 ? "long" : "short";
   $("prompt").scrollTop = 0;
   $("count").textContent = `Pair ${next.trial.position + 1} of ${ballot.total}`;
   $("progress").value = next.trial.position;
