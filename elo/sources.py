@@ -1,55 +1,72 @@
-"""Where votes come from: CSV, JSONL, Parquet (each also .gz), a DataFrame, a database view.
+"""Where votes come from: CSV, JSON, JSONL, Parquet (each also .gz), a table in memory, a database view.
 
 A source is opened in two steps, so that only the columns that matter are ever loaded: first its
-column names, then the chosen columns. Text columns (prompts, display settings) stay where they are.
+column names, then the chosen columns, as Arrow columns whose repeated texts are stored once. Text
+that is not asked for (prompts, display settings) stays where it is.
 """
 
 import csv
 import gzip
+import itertools
 import json
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
-
-import pandas as pd
+from typing import IO, TYPE_CHECKING, Any
 
 from elo.errors import VotesError
 
-VIEW = "votes_v1"
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TORN = "unreadable row"
+FETCH = 50_000  # rows of a database that are in memory as Python objects at one time
 
 
 @dataclass(frozen=True)
 class Source:
     """A table that has been opened but not yet read.
 
-    `name` is what messages call it, `columns` what it has, `read(columns)` loads some of them (rows in
-    source order) and `place(row)` says where row 0, 1, … of that frame stands, in words a person can follow.
+    name     what messages call it
+    columns  what it has
+    read     loads some of the columns (rows in source order)
+    place    says where row 0, 1, … of that table stands, in words a person can follow
+    grouped  like `read`, but one row for each combination of values, with how often it occurs in the
+             column `count`; None where the source cannot count by itself
+    torn     rows that `read` could not make sense of and skipped, where that was allowed
     """
 
     name: str
     columns: tuple[str, ...]
-    read: Callable[[list[str]], pd.DataFrame]
+    read: Callable[[list[str]], "pa.Table"]
     place: Callable[[int], str]
+    grouped: Callable[[list[str]], "pa.Table"] | None = None
+    torn: dict[str, int] = field(default_factory=dict)
 
 
-def open_source(source: str | Path | pd.DataFrame) -> Source:
-    """Open a path, a database URL or a DataFrame; raises VotesError with one line saying why not."""
-    if isinstance(source, pd.DataFrame):
-        return _open_frame(source)
+def open_source(source: Any, *, skip: bool = False) -> Source:
+    """Open a path, a database URL, or a table in memory; raises VotesError with one line saying why not.
+
+    A table is a DataFrame, an Arrow table, or anything that pyarrow.table() takes, such as a dict of
+    columns. With `skip`, rows that cannot be read are counted in `torn` instead of refused.
+    """
+    if not isinstance(source, str | Path):
+        return _open_table(source)
     text = str(source)
     if "://" in text:
-        return _open_database(text)
+        from elo.database import open_database
+
+        return open_database(text)
     path = Path(source)
-    readers = {".csv": _open_csv, ".jsonl": _open_jsonl, ".parquet": _open_parquet}
+    readers = {".csv": _open_csv, ".json": _open_json, ".jsonl": _open_jsonl, ".parquet": _open_parquet}
     suffix = Path(path.stem if path.suffix == ".gz" else path.name).suffix.lower()
     if suffix not in readers:
         raise VotesError(
-            f"{path}: cannot tell its format by its name; expected .csv, .jsonl or .parquet (also with .gz), "
-            "or a database URL such as sqlite:///votes.db"
+            f"{path}: cannot tell its format by its name; expected .csv, .json, .jsonl or .parquet "
+            "(also with .gz), or a database URL such as sqlite:///votes.db"
         )
     try:
-        return readers[suffix](path)
+        return readers[suffix](path, skip)
     except OSError as error:  # no such file, a folder, no permission, a torn .gz
         raise VotesError(f"{path}: {error.strerror or error}") from error
     except EOFError as error:
@@ -58,15 +75,57 @@ def open_source(source: str | Path | pd.DataFrame) -> Source:
         raise VotesError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
-def _open_frame(frame: pd.DataFrame) -> Source:
-    columns = tuple(str(column) for column in frame.columns)
-    _refuse_twins("DataFrame", columns)
+def rows_source(name: str, rows: list[dict[str, Any]], places: list[str]) -> Source:
+    """Return a source of rows that are in memory; a value that is a list or an object counts as its JSON."""
+    columns = tuple(dict.fromkeys(key for row in rows for key in row))
 
-    def read(chosen: list[str]) -> pd.DataFrame:
-        picked = frame.iloc[:, [columns.index(column) for column in chosen]]
-        return picked.set_axis(chosen, axis=1).reset_index(drop=True)
+    def read(chosen: list[str]) -> "pa.Table":
+        return _table({column: arrow([_scalar(row.get(column)) for row in rows]) for column in chosen})
 
-    return Source("DataFrame", columns, read, lambda row: f"DataFrame, row {frame.index[row]!r}")
+    return Source(name, columns, read, lambda row: places[row])
+
+
+def arrow(values: Any) -> "pa.Array":
+    """Values as one Arrow array; kinds that do not mix (3, "x") are told by their text."""
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        return pa.array(values, from_pandas=True)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([None if pd.isna(value) else plain_text(value) for value in values])
+
+
+def plain_text(value: Any) -> str:
+    """The text that a value is told by: 3, 3.0, and "3" are one label."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _open_table(source: Any) -> Source:
+    import pandas as pd
+    import pyarrow as pa
+
+    if isinstance(source, pd.DataFrame):
+        frame = source
+        columns = tuple(str(column) for column in frame.columns)
+        _refuse_twins("DataFrame", columns)
+
+        def read(chosen: list[str]) -> "pa.Table":
+            return _table({column: arrow(frame.iloc[:, columns.index(column)]) for column in chosen})
+
+        return Source("DataFrame", columns, read, lambda row: f"DataFrame, row {frame.index[row]!r}")
+    try:
+        table = pa.table(source)
+    except (TypeError, pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise VotesError(f"{type(source).__name__}: not a table of votes ({error})") from error
+    _refuse_twins("table", tuple(table.column_names))
+    return Source("table", tuple(table.column_names), table.select, lambda row: f"table, row {row + 1}")
+
+
+def _table(columns: "dict[str, pa.Array | pa.ChunkedArray]") -> "pa.Table":
+    import pyarrow as pa
+
+    return pa.table(columns)
 
 
 def _binary(path: Path) -> IO[bytes]:
@@ -80,7 +139,7 @@ def _text_lines(path: Path) -> IO[str]:
     return path.open(encoding="utf-8-sig", newline="")
 
 
-def _open_csv(path: Path) -> Source:
+def _open_csv(path: Path, skip: bool) -> Source:
     records = _csv_records(path)
     header = next(records, None)
     records.close()
@@ -88,26 +147,34 @@ def _open_csv(path: Path) -> Source:
         raise VotesError(f"{path}: empty; expected a header line with model_a, model_b, winner")
     columns = tuple(name.strip() for name in header[1])
     _refuse_twins(str(path), columns)
+    torn: dict[str, int] = {}
 
-    def read(chosen: list[str]) -> pd.DataFrame:
+    def drop(row: Any) -> str:
+        torn[TORN] = torn.get(TORN, 0) + 1
+        return "skip"
+
+    def read(chosen: list[str]) -> "pa.Table":
         import pyarrow as pa
         from pyarrow import csv as arrow_csv
 
+        torn.clear()
+        text = pa.dictionary(pa.int32(), pa.string())
         with _binary(path) as stream:
             try:
-                table = arrow_csv.read_csv(
+                return arrow_csv.read_csv(
                     stream,
                     read_options=arrow_csv.ReadOptions(column_names=list(columns), skip_rows=header[2]),
-                    parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+                    parse_options=arrow_csv.ParseOptions(
+                        newlines_in_values=True, invalid_row_handler=drop if skip else None
+                    ),
                     convert_options=arrow_csv.ConvertOptions(
-                        include_columns=chosen, column_types=dict.fromkeys(chosen, pa.string())
+                        include_columns=chosen, column_types=dict.fromkeys(chosen, text)
                     ),
                 )
             except pa.ArrowInvalid as error:
                 raise VotesError(_broken_csv(path, len(columns)) or f"{path}: {error}") from error
-        return table.to_pandas()
 
-    return Source(str(path), columns, read, lambda row: f"{path}, line {_line_of(path, row)}")
+    return Source(str(path), columns, read, lambda row: f"{path}, line {_line_of(path, row)}", torn=torn)
 
 
 def _csv_records(path: Path) -> Generator[tuple[int, list[str], int]]:
@@ -132,95 +199,115 @@ def _broken_csv(path: Path, width: int) -> str | None:
     return None
 
 
-def _open_jsonl(path: Path) -> Source:
-    rows: list[dict[str, Any]] = []
+def _open_json(path: Path, skip: bool) -> Source:
+    from elo.layouts import unfold
+
+    with _text_lines(path) as text:
+        try:
+            document = json.load(text)
+        except json.JSONDecodeError as error:
+            raise VotesError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
+    rows, places, torn = unfold(path, document, skip)
+    source = rows_source(str(path), rows, places)
+    source.torn.update(torn)
+    return source
+
+
+def _open_jsonl(path: Path, skip: bool) -> Source:
+    """Pass through the lines twice, for the names and for the chosen values; other text is let go at once."""
+    from elo.layouts import is_nested, unfold
+
+    torn: dict[str, int] = {}
+    names: dict[str, None] = {}
     lines: list[int] = []
+    for number, row in _jsonl_rows(path, skip, torn):
+        if not lines and is_nested(row):
+            found = [row for _, row in _jsonl_rows(path, skip, torn)]
+            rows, places, unread = unfold(path, found, skip)
+            source = rows_source(str(path), rows, places)
+            unread[TORN] = unread.get(TORN, 0) + torn.get(TORN, 0)
+            source.torn.update({TORN: unread[TORN]} if unread[TORN] else {})
+            return source
+        lines.append(number)
+        names.update(dict.fromkeys(row))
+
+    def read(chosen: list[str]) -> "pa.Table":
+        rows = _jsonl_rows(path, skip, torn)
+        values = ([_scalar(row.get(column)) for column in chosen] for _, row in rows)
+        return from_batches(chosen, iter(lambda: list(itertools.islice(values, FETCH)), []))
+
+    return Source(str(path), tuple(names), read, lambda row: f"{path}, line {lines[row]}", torn=torn)
+
+
+def _jsonl_rows(path: Path, skip: bool, torn: dict[str, int]) -> Generator[tuple[int, dict[str, Any]]]:
+    torn.clear()
     with _text_lines(path) as text:
         for number, line in enumerate(text, start=1):
             if not line.strip():
                 continue
+            row, problem = None, "expected one JSON object a line"
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise VotesError(
-                    f"{path}, line {number}: not JSON ({error.msg} at column {error.colno})"
-                ) from error
-            if not isinstance(row, dict):
-                raise VotesError(
-                    f"{path}, line {number}: expected one JSON object a line, found {line.strip()[:40]}"
-                )
-            rows.append(row)
-            lines.append(number)
-    columns = tuple(dict.fromkeys(key for row in rows for key in row))
-
-    def read(chosen: list[str]) -> pd.DataFrame:
-        return pd.DataFrame(
-            {column: [_scalar(row.get(column)) for row in rows] for column in chosen}, dtype=object
-        )
-
-    return Source(str(path), columns, read, lambda row: f"{path}, line {lines[row]}")
+                problem = f"not JSON ({error.msg} at column {error.colno})"
+            if isinstance(row, dict):
+                yield number, row
+            elif skip:
+                torn[TORN] = torn.get(TORN, 0) + 1
+            else:
+                raise VotesError(f"{path}, line {number}: {problem}")
 
 
 def _scalar(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, dict | list) else value
 
 
-def _open_parquet(path: Path) -> Source:
+def from_batches(columns: list[str], batches: Iterable[Sequence[Sequence[Any]]]) -> "pa.Table":
+    """Rows in batches → a table in which each text is stored once."""
+    import pyarrow as pa
+
+    parts: list[list[pa.Array]] = [[] for _ in columns]
+    for batch in batches:
+        for part, values in zip(parts, zip(*batch, strict=True), strict=False):
+            part.append(arrow(list(values)))
+    whole = {}
+    for column, part in zip(columns, parts, strict=True):
+        kinds = {array.type for array in part if not pa.types.is_null(array.type)}
+        if len(kinds) > 1:  # whole numbers in one batch, text in another
+            part = [arrow([None if v is None else plain_text(v) for v in a.to_pylist()]) for a in part]
+            kinds = {pa.string()}
+        kind = kinds.pop() if kinds else pa.null()
+        chunks = [array.cast(kind) for array in part]
+        if pa.types.is_string(kind):
+            chunks = [array.dictionary_encode() for array in chunks]
+            kind = pa.dictionary(pa.int32(), pa.string())
+        whole[column] = pa.chunked_array(chunks, type=kind)
+    return pa.table(whole)
+
+
+def _open_parquet(path: Path, skip: bool) -> Source:
     import pyarrow as pa
     from pyarrow import parquet
 
-    with _binary(path) as stream:
-        data = pa.BufferReader(stream.read())
+    def open_file(texts: list[str] | None = None) -> "parquet.ParquetFile":
+        if path.suffix != ".gz":
+            return parquet.ParquetFile(path, read_dictionary=texts, memory_map=True)
+        with _binary(path) as stream:
+            return parquet.ParquetFile(pa.BufferReader(stream.read()), read_dictionary=texts)
+
     try:
-        file = parquet.ParquetFile(data)
+        schema = open_file().schema_arrow
     except pa.ArrowInvalid as error:
         raise VotesError(f"{path}: not a Parquet file ({error})") from error
-    columns = tuple(file.schema_arrow.names)
+    columns = tuple(schema.names)
     _refuse_twins(str(path), columns)
-    return Source(
-        str(path),
-        columns,
-        lambda chosen: file.read(columns=chosen).to_pandas(ignore_metadata=True),
-        lambda row: f"{path}, row {row + 1}",
-    )
+    texts = {name for name in columns if pa.types.is_string(schema.field(name).type)}
 
+    def read(chosen: list[str]) -> "pa.Table":
+        table = open_file([name for name in chosen if name in texts]).read(columns=chosen)
+        return table.select(chosen).replace_schema_metadata(None)
 
-def _open_database(url: str) -> Source:
-    import sqlalchemy as sa
-
-    try:
-        parsed = sa.make_url(url)
-        name = parsed.render_as_string(hide_password=True)
-        # SQLite would make an empty database of a mistyped path, and leave it there.
-        file = parsed.database or ""
-        if parsed.get_backend_name() == "sqlite" and not (file.startswith("file:") or Path(file).is_file()):
-            raise VotesError(f"{name}: no such database file")
-        engine = sa.create_engine(parsed, poolclass=sa.NullPool)
-        found = tuple(column["name"] for column in sa.inspect(engine).get_columns(VIEW))
-    except sa.exc.NoSuchTableError as error:
-        raise VotesError(f"{name}: has no view {VIEW}; is it the database of a study?") from error
-    except sa.exc.SQLAlchemyError as error:
-        raise VotesError(f"{_without_password(url)}: {str(error).splitlines()[0]}") from error
-    except ModuleNotFoundError as error:
-        raise VotesError(f"{name}: needs the Python package {error.name}, which is not installed") from error
-
-    def read(chosen: list[str]) -> pd.DataFrame:
-        view = sa.table(VIEW, *(sa.column(column) for column in found))
-        order = [view.c[column] for column in ("tstamp", "vote_id") if column in found]
-        query = sa.select(*(view.c[column] for column in chosen)).order_by(*order)
-        try:
-            with engine.connect() as connection:
-                rows = connection.execute(query).fetchall()
-        except sa.exc.SQLAlchemyError as error:
-            raise VotesError(f"{name}: {str(error).splitlines()[0]}") from error
-        return pd.DataFrame(rows, columns=chosen, dtype=object)
-
-    return Source(name, found, read, lambda row: f"{name}, row {row + 1} of {VIEW} by tstamp")
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+    return Source(str(path), columns, read, lambda row: f"{path}, row {row + 1}")
 
 
 def _refuse_twins(name: str, columns: tuple[str, ...]) -> None:

@@ -5,52 +5,32 @@ image on the LEFT. Rated are the rows with kind = main (or no kind) that are not
 left out is counted by its reason, because a table should say what it does not contain.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import NoReturn
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from elo.counts import LEFT, RIGHT, TIE
-from elo.errors import VotesError
+from elo.counts import LEFT, RIGHT, TIE, Counts
+from elo.errors import SettingsError, VotesError
+from elo.layouts import ALIASES, MAY_MEET_ITSELF, SIDED, TALLIES, needs_details, read_details
+from elo.reading import Reading, encode, in_time, indices, numbers, truths
 from elo.sources import Source, open_source
 
-# The first name of each tuple that a source has is taken; the key itself is the name of our own dumps.
-ALIASES: dict[str, tuple[str, ...]] = {
-    "model_a": ("model_a", "left", "item_a"),
-    "model_b": ("model_b", "right", "item_b"),
-    "winner": ("winner",),
-    "judge": ("judge", "annotator", "worker", "user"),
-    "prompt_id": ("prompt_id", "prompt"),
-    "tstamp": ("tstamp", "timestamp"),
-    "category": ("category",),
-    "question": ("question",),
-    "kind": ("kind",),
-    "excluded": ("excluded",),
-    "exclude_reason": ("exclude_reason",),
-    "vote_id": ("vote_id",),
-    "supersedes": ("supersedes",),
-}
-REQUIRED = ("model_a", "model_b", "winner")
-
-# Numbers are the score of the left image.
+# Numbers are the score of the left image; -1 is how HPDv2 writes that the right one was preferred.
 WINNERS: dict[str, int] = {
-    **dict.fromkeys(("model_a", "left", "1", "1.0"), LEFT),
-    **dict.fromkeys(("model_b", "right", "0", "0.0"), RIGHT),
-    **dict.fromkeys(("tie", "tie (bothbad)", "0.5"), TIE),
+    **dict.fromkeys(("model_a", "left", "leftvote", "1", "1.0"), LEFT),
+    **dict.fromkeys(("model_b", "right", "rightvote", "0", "0.0", "-1"), RIGHT),
+    **dict.fromkeys(("tie", "tievote", "0.5"), TIE),
+    **dict.fromkeys(("tie (bothbad)", "both_bad", "bothbad", "bothbad_vote"), TIE),
 }
-TRUTHS = {
-    "true": True,
-    "t": True,
-    "1": True,
-    "yes": True,
-    "false": False,
-    "f": False,
-    "0": False,
-    "no": False,
-}
+# What counts need. Of many votes at once a database can tell it, of a file one needs to know which is which.
+STATE = ("question", "kind", "excluded", "exclude_reason", "has_label")
+SHARED = ("model_a", "model_b", "winner", *TALLIES, "count", *STATE)
+SINGLE = ("vote_id", "supersedes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +48,7 @@ class Votes:
     source    where the votes were read
     category  (n,) code of the prompt's category, -1 where unknown; None if the source does not say
     labels    "judge", "prompt", "category" → the name of each code
+    sides     whether `a` is known to have been on the left; some dumps put the winner or any image first
     """
 
     names: tuple[str, ...]
@@ -82,6 +63,7 @@ class Votes:
     source: str
     category: np.ndarray | None = None
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    sides: bool = True
 
     def __len__(self) -> int:
         """Return the number of votes."""
@@ -89,80 +71,98 @@ class Votes:
 
 
 def read_votes(
-    source: str | Path | pd.DataFrame,
+    source: Any,
     *,
     column_map: Mapping[str, str] | None = None,
     question: str | None = None,
+    on_error: str = "stop",
 ) -> Votes:
-    """Read votes from a file, a DataFrame or a database.
+    """Read votes from a file, a table in memory or a database.
 
-    source      path to .csv, .jsonl or .parquet (each also .gz), a DataFrame, or an SQLAlchemy URL of a
-                database with the view `votes_v1`
+    source      path to .csv, .json, .jsonl or .parquet (each also .gz), a DataFrame or Arrow table, or an
+                SQLAlchemy URL of a database with the view `votes_v1`
     column_map  our column name → the source's, where it is not recognised by itself
     question    which question to rate; needed where the source has several
+    on_error    "stop" at the first row that cannot be understood, or "skip" such rows and count them in
+                `left_out`
 
-    Only model_a, model_b and winner (model_a | model_b | tie | "tie (bothbad)", left | right | tie, or
-    the score of the left image 1 | 0 | 0.5) are required. Rows superseded by a later row are left out.
+    Only the two methods and the winner (model_a | model_b | tie | "tie (bothbad)", left | right | tie, or
+    the score of the left image 1 | 0 | 0.5), or counts of votes in a row, are required; `elo.layouts` lists
+    the layouts of other platforms that are recognised. Rows superseded by a later row are left out.
     Raises VotesError: one line with the place, what was found and what is expected.
     """
-    opened = open_source(source)
-    columns = _resolve(opened, column_map or {})
-    theirs = list(columns.values())
-    frame = opened.read(list(dict.fromkeys(theirs)))[theirs].set_axis(list(columns), axis=1)
-    if frame.empty:
-        raise VotesError(f"{opened.name}: no votes in it")
-
-    def refuse(row: int, field: str, expected: str) -> NoReturn:
-        found = frame[field].iloc[row]
-        shown = "nothing" if pd.isna(found) or found == "" else repr(str(found))
-        raise VotesError(f"{opened.place(row)}, column {columns[field]}: found {shown}, expected {expected}")
-
-    kept, left_out = _select(frame, refuse)
-    kept, asked = _choose_question(frame, kept, question, left_out, opened.name)
-    if not kept.any():
-        reasons = ", ".join(f"{reason}: {n}" for reason, n in left_out.items())
-        raise VotesError(f"{opened.name}: nothing to rate, all {len(frame)} rows are left out ({reasons})")
-    _refuse_repeated_ids(frame, kept, refuse)
-
-    rows = np.flatnonzero(kept)
-    rows, order = _in_time(frame, rows, refuse)
-    left, left_names = _encode(frame["model_a"])
-    right, right_names = _encode(frame["model_b"])
-    for column, codes in (("model_a", left), ("model_b", right)):
-        if (codes[rows] < 0).any():
-            refuse(rows[codes[rows] < 0].min(), column, "the name of a method")
-    names = tuple(
-        sorted({left_names[i] for i in set(left[rows])} | {right_names[i] for i in set(right[rows])})
-    )
-    index = {name: i for i, name in enumerate(names)}
-    a = np.array([index.get(name, -1) for name in left_names])[left[rows]]
-    b = np.array([index.get(name, -1) for name in right_names])[right[rows]]
-    if (a == b).any():
-        refuse(rows[a == b].min(), "model_b", "another method than model_a: a method cannot beat itself")
-
-    labels, texts = _encode(frame["winner"])
-    outcome = np.array([WINNERS.get(text.lower(), -1) for text in texts] + [-1], dtype=np.int8)[labels]
-    if (outcome[rows] < 0).any():
-        refuse(
-            rows[outcome[rows] < 0].min(),
-            "winner",
-            "model_a, model_b, tie or 'tie (bothbad)' (or left, right, tie; or 1, 0, 0.5)",
-        )
-    labels_of: dict[str, tuple[str, ...]] = {}
+    reading = _start(source, column_map or {}, on_error, tuple(ALIASES))
+    asked = _choose(reading, question)
+    order, order_name = in_time(reading)
+    names, a, b = _methods(reading)
+    rows, winner, times = _outcomes(reading, order)
+    if times is not None:
+        rows, winner = np.repeat(rows, times), np.repeat(winner, times)
+    pick = slice(None) if len(rows) == reading.n and order is None and times is None else rows
+    labels: dict[str, tuple[str, ...]] = {}
     return Votes(
         names=names,
-        a=a,
-        b=b,
-        winner=outcome[rows],
-        judge=_codes(frame, "judge", rows, labels_of, "judge"),
-        prompt=_codes(frame, "prompt_id", rows, labels_of, "prompt"),
-        category=_codes(frame, "category", rows, labels_of, "category"),
-        labels=labels_of,
-        order=order,
+        a=a[pick],
+        b=b[pick],
+        winner=winner,
+        judge=_codes(reading, "judge", pick, "judge", labels),
+        prompt=_codes(reading, "prompt_id", pick, "prompt", labels),
+        category=_codes(reading, "category", pick, "category", labels),
+        labels=labels,
+        order=order_name,
         question=asked,
-        left_out=left_out,
-        source=opened.name,
+        left_out=reading.left_out,
+        source=reading.source.name,
+        sides=reading.columns["model_a"] in SIDED or "model_a" in (column_map or {}),
     )
+
+
+def count_votes(
+    source: Any,
+    *,
+    column_map: Mapping[str, str] | None = None,
+    question: str | None = None,
+    on_error: str = "stop",
+) -> Counts:
+    """Count the votes of a source without reading each of them: a database counts them itself.
+
+    Takes what `read_votes` takes and counts the same votes.
+    """
+    reading = _start(source, column_map or {}, on_error, (*SHARED, *SINGLE), grouped=True)
+    _choose(reading, question)
+    names, a, b = _methods(reading)
+    rows, winner, times = _outcomes(reading, None)
+    m = len(names)
+    cell = (winner.astype(np.intp) * m + a[rows]) * m + b[rows]
+    number = np.bincount(cell, weights=times, minlength=3 * m * m).astype(float)
+    return Counts(names, number.reshape(3, m, m))
+
+
+def _start(
+    source: Any, column_map: Mapping[str, str], on_error: str, wanted: tuple[str, ...], grouped: bool = False
+) -> Reading:
+    if on_error not in {"stop", "skip"}:
+        raise SettingsError(f"on_error {on_error!r}: expected stop or skip")
+    skip = on_error == "skip"
+    opened = open_source(source, skip=skip)
+    if needs_details(opened.columns):
+        opened = read_details(opened, skip)
+    columns = _resolve(opened, column_map)
+    read = opened.read
+    if grouped and opened.grouped and "count" not in columns:
+        read, wanted = opened.grouped, SHARED
+    columns = {ours: theirs for ours, theirs in columns.items() if ours in wanted}
+    theirs = list(dict.fromkeys(columns.values()))
+    loaded = read(theirs)
+    table = pa.table({ours: loaded.column(name) for ours, name in columns.items()})
+    if read is opened.grouped:
+        columns["count"] = "count"
+        table = table.append_column("count", loaded.column("count"))
+    if not table.num_rows:
+        raise VotesError(f"{opened.name}: no votes in it")
+    reading = Reading(opened, columns, table, skip, np.ones(table.num_rows, dtype=bool))
+    reading.left_out.update(opened.torn)
+    return reading
 
 
 def _resolve(source: Source, column_map: Mapping[str, str]) -> dict[str, str]:
@@ -181,127 +181,156 @@ def _resolve(source: Source, column_map: Mapping[str, str]) -> dict[str, str]:
         named = next((alias for alias in aliases if alias in source.columns), None)
         if named is not None:
             columns.setdefault(ours, named)
-    for ours in REQUIRED:
+    required = ["model_a", "model_b"]
+    required += [] if {"left_votes", "right_votes"} <= set(columns) else ["winner"]
+    for ours in required:
         if ours not in columns:
-            known = " or ".join(ALIASES[ours])
+            known = " or ".join(ALIASES[ours][:3] if ours != "winner" else ["winner"])
             raise VotesError(f"{source.name}: no column {known}; it has {_list(source.columns)}")
     return columns
 
 
-def _select(frame: pd.DataFrame, refuse: Callable[..., NoReturn]) -> tuple[np.ndarray, dict[str, int]]:
-    """Which rows are rated at all (bool per row), and how many are not, by the first reason that applies."""
-    kept = np.ones(len(frame), dtype=bool)
-    left_out: dict[str, int] = {}
-
-    def drop(rows: np.ndarray, reasons: Iterable[str]) -> None:
-        for reason in np.asarray(list(reasons), dtype=object)[kept[rows]]:
-            left_out[reason] = left_out.get(reason, 0) + 1
-        kept[rows] = False
-
-    if "kind" in frame:
-        kinds, names = _encode(frame["kind"])
-        other = np.flatnonzero(np.array([name != "main" for name in names] + [False], dtype=bool)[kinds])
-        drop(other, (f"kind={names[k]}" for k in kinds[other]))
-    if "excluded" in frame:
-        codes, texts = _encode(frame["excluded"])
-        truth = np.array([TRUTHS.get(text.lower(), -1) for text in texts] + [0], dtype=int)[codes]
-        if (truth < 0).any():
-            refuse(int(np.argmax(truth < 0)), "excluded", "true or false")
-        rows = np.flatnonzero(truth == 1)
-        why = _labels(frame, "exclude_reason")
-        drop(rows, (f"excluded: {why[row]}" if why[row] else "excluded" for row in rows))
-    if "supersedes" in frame and "vote_id" in frame:
-        ids, replaced = _labels(frame, "vote_id"), {text for text in _labels(frame, "supersedes") if text}
-        rows = np.array([row for row, text in enumerate(ids) if text in replaced], dtype=int)
-        drop(rows, ["superseded"] * len(rows))
-    return kept, left_out
-
-
-def _choose_question(
-    frame: pd.DataFrame, kept: np.ndarray, question: str | None, left_out: dict[str, int], name: str
-) -> tuple[np.ndarray, str | None]:
-    """Narrow `kept` to one question; several questions and none chosen is an error that lists them."""
-    if "question" not in frame:
-        if question is not None:
-            raise VotesError(f"{name}: no column question, so nothing was asked as {question!r}")
-        return kept, None
-    asked = np.array(_labels(frame, "question"), dtype=object)
-    there = sorted(set(asked[kept]))
-    if question is None:
-        if len(there) > 1:
-            raise VotesError(f"{name}: several questions ({_list(there)}); choose one (--question)")
-        return kept, (there[0] or None) if there else None
-    if question not in there:
-        raise VotesError(f"{name}: no votes on the question {question!r}; there are {_list(there)}")
-    for other in there:
-        if other != question:
-            left_out[f"question={other}"] = int((kept & (asked == other)).sum())
-    return kept & (asked == question), question
+def _choose(reading: Reading, question: str | None) -> str | None:
+    """Leave out what is not rated, and all questions but one; returns that question."""
+    weight = numbers(reading, "count") if "count" in reading else None
+    _select(reading, weight)
+    name = reading.source.name
+    asked = None
+    if "question" in reading:
+        codes, labels = encode(reading.column("question"))
+        there = sorted({labels[code] if code >= 0 else "" for code in np.unique(codes[reading.kept])})
+        if question is None:
+            if len(there) > 1:
+                raise VotesError(f"{name}: several questions ({_list(there)}); choose one (--question)")
+            asked = (there[0] or None) if there else None
+        elif question not in there:
+            raise VotesError(f"{name}: no votes on the question {question!r}; there are {_list(there)}")
+        else:
+            asked = question
+            for other in there:
+                if other != question:
+                    code = labels.index(other) if other else -1
+                    reading.drop(codes == code, f"question={other}", weight)
+    elif question is not None:
+        raise VotesError(f"{name}: no column question, so nothing was asked as {question!r}")
+    if not reading.kept.any():
+        reasons = ", ".join(f"{reason}: {n}" for reason, n in reading.left_out.items())
+        raise VotesError(f"{name}: nothing to rate, all {reading.n} rows are left out ({reasons})")
+    _refuse_repeated_ids(reading)
+    return asked
 
 
-def _refuse_repeated_ids(frame: pd.DataFrame, kept: np.ndarray, refuse: Callable[..., NoReturn]) -> None:
+def _select(reading: Reading, weight: np.ndarray | None) -> None:
+    """Leave out what is no vote of the main study: each row for the first reason that applies."""
+    if "has_label" in reading:
+        reading.drop(~truths(reading, "has_label"), "no label", weight)
+    if "kind" in reading:
+        codes, labels = encode(reading.column("kind"))
+        for code, kind in enumerate(labels):
+            if kind != "main":
+                reading.drop(codes == code, f"kind={kind}", weight)
+    if "excluded" in reading:
+        out = truths(reading, "excluded")
+        if "exclude_reason" in reading and out.any():
+            codes, labels = encode(reading.column("exclude_reason"))
+            for code in np.unique(codes[out]):
+                why = f"excluded: {labels[code]}" if code >= 0 else "excluded"
+                reading.drop(out & (codes == code), why, weight)
+        reading.drop(out, "excluded", weight)
+    if "supersedes" in reading and "vote_id" in reading:
+        replaced = [text for text in encode(reading.column("supersedes"))[1] if text]
+        if replaced:
+            codes, ids = encode(reading.column("vote_id"))
+            gone = np.isin(codes, [code for code, text in enumerate(ids) if text in set(replaced)])
+            reading.drop(gone, "superseded", weight)
+
+
+def _refuse_repeated_ids(reading: Reading) -> None:
     """Two dumps put together must not count their common votes twice."""
-    if "vote_id" in frame:
-        ids = frame["vote_id"][kept]
-        repeated = ids.duplicated() & ids.notna() & (ids != "")
-        if repeated.any():
-            refuse(int(repeated.idxmax()), "vote_id", "a vote_id that no earlier row has")
+    if "vote_id" not in reading:
+        return
+    codes, texts = indices(reading.column("vote_id"))
+    blank = pc.index(texts, "").as_py() if pa.types.is_string(texts.type) else -1
+    rated = codes[reading.kept & (codes >= 0) & (codes != (blank if blank >= 0 else -1))]
+    if len(rated) and np.bincount(rated).max() > 1:
+        repeated = pd.Series(np.where(reading.kept & (codes >= 0) & (codes != blank), codes, -1))
+        again = repeated[repeated >= 0].duplicated()
+        wrong = np.zeros(reading.n, dtype=bool)
+        wrong[again.index[again]] = True
+        reading.refuse(wrong, "vote_id", "a vote_id that no earlier row has")
 
 
-def _in_time(
-    frame: pd.DataFrame, rows: np.ndarray, refuse: Callable[..., NoReturn]
-) -> tuple[np.ndarray, str]:
-    """Rows in the order of their times (seconds or ISO 8601), stable; in file order where there are none."""
-    if "tstamp" not in frame:
-        return rows, "file"
-    written = frame["tstamp"].iloc[rows]
-    missing = (written.isna() | (written == "")).to_numpy(dtype=bool)
-    if missing.all():
-        return rows, "file"
-    if missing.any():
-        refuse(int(rows[missing].min()), "tstamp", "a time, as other rows have one")
-    times = pd.to_numeric(written, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    if np.isnan(times).all():
-        dates = pd.to_datetime(written.astype(str), utc=True, format="ISO8601", errors="coerce")
-        times = dates.dt.as_unit("ns").astype("int64").to_numpy(dtype=float)
-        times[dates.isna().to_numpy()] = np.nan
-    if np.isnan(times).any():
-        refuse(int(rows[np.isnan(times)].min()), "tstamp", "a time: seconds since 1970 or ISO 8601")
-    return rows[np.argsort(times, kind="stable")], "tstamp"
+def _methods(reading: Reading) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """Names of the methods that the kept rows compare, sorted, and the two of each row (of any row)."""
+    found = {side: encode(reading.column(side)) for side in ("model_a", "model_b")}
+    for side, (codes, _) in found.items():
+        reading.refuse(codes < 0, side, "the name of a method")
+    common: dict[str, int] = {}
+    a, b = (
+        np.array([common.setdefault(label, len(common)) for label in labels] + [-1])[codes]
+        for codes, labels in found.values()
+    )
+    if reading.columns["model_a"] in MAY_MEET_ITSELF:
+        reading.drop(a == b, "the same method on both sides")
+    else:
+        reading.refuse(a == b, "model_b", "another method than model_a: a method cannot beat itself")
+    whole = reading.kept.all()
+    used = np.zeros(len(common) + 1, dtype=bool)
+    for codes in (a, b):
+        used |= np.bincount(codes if whole else codes[reading.kept], minlength=len(common) + 1) > 0
+    names = sorted(name for name, i in common.items() if used[i])
+    index = {name: i for i, name in enumerate(names)}
+    kind = np.min_scalar_type(max(len(names) - 1, 0))
+    final = np.array([index.get(name, 0) for name in common] + [0], dtype=kind)
+    return tuple(names), final[a], final[b]
 
 
-def _encode(column: pd.Series) -> tuple[np.ndarray, list[str]]:
-    """Codes (-1: missing) and their labels as stripped text; 3, 3.0 and "3" are one label."""
-    codes, found = pd.factorize(column)
-    labels: dict[str, int] = {}
-    recode = [-1] * (len(found) + 1)
-    for code, value in enumerate(found):
-        text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
-        if text:
-            recode[code] = labels.setdefault(text, len(labels))
-    return np.array(recode)[codes], list(labels)
+def _outcomes(reading: Reading, order: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Rows in order, the outcome of each, and how often it occurred (None: once each)."""
+    if "winner" in reading:
+        codes, texts = encode(reading.column("winner"))
+        outcome = np.array([WINNERS.get(text.lower(), -1) for text in texts] + [-1], dtype=np.int8)[codes]
+        expected = "model_a, model_b, tie or 'tie (bothbad)' (or left, right, tie; or 1, 0, 0.5)"
+        reading.refuse(outcome < 0, "winner", expected)
+        times = numbers(reading, "count") if "count" in reading else None
+        rows = _kept_rows(reading, order)
+        return rows, outcome[rows], None if times is None else times[rows]
+    tallies = [name for name in TALLIES if name in reading]
+    times = np.stack([numbers(reading, name) for name in tallies], axis=1)
+    reading.drop(times.sum(axis=1) == 0, "no votes in the row")
+    rows = _kept_rows(reading, order)
+    kinds = [min(TALLIES.index(name), TIE) for name in tallies]
+    outcome = np.tile(np.array(kinds, dtype=np.int8), len(rows))
+    return np.repeat(rows, len(tallies)), outcome, times[rows].ravel()
 
 
-def _labels(frame: pd.DataFrame, field: str) -> list[str]:
-    """The text of each row of a column, "" where missing or where there is no such column."""
-    if field not in frame:
-        return [""] * len(frame)
-    codes, labels = _encode(frame[field])
-    labels.append("")
-    return [labels[code] for code in codes]
+def _kept_rows(reading: Reading, order: np.ndarray | None) -> np.ndarray:
+    if not reading.kept.any():
+        reasons = ", ".join(f"{reason}: {n}" for reason, n in reading.left_out.items())
+        raise VotesError(f"{reading.source.name}: nothing to rate, all rows are left out ({reasons})")
+    return np.flatnonzero(reading.kept) if order is None else order[reading.kept[order]]
 
 
 def _codes(
-    frame: pd.DataFrame, field: str, rows: np.ndarray, labels_of: dict[str, tuple[str, ...]], name: str
+    reading: Reading, name: str, rows: Any, ours: str, labels: dict[str, tuple[str, ...]]
 ) -> np.ndarray | None:
-    """Dense codes of the chosen rows (-1: unknown), their labels noted; None if no row has one."""
-    if field not in frame:
+    """Dense codes of the chosen rows (-1: unknown), in the order of their first appearance; labels noted.
+
+    None if no row has one.
+    """
+    if name not in reading:
         return None
-    codes, labels = _encode(frame[field].iloc[rows])
-    if not (codes >= 0).any():
+    found, texts = encode(reading.column(name))
+    found = found[rows]
+    first = np.full(len(texts) + 1, len(found))  # -1 marks the last place
+    first[found[::-1]] = np.arange(len(found))[::-1]
+    present = np.argsort(first[:-1], kind="stable")[: int((first[:-1] < len(found)).sum())]
+    if not len(present):
         return None
-    labels_of[name] = tuple(labels)
-    return codes
+    dense = np.full(len(texts) + 1, -1, dtype=found.dtype)
+    dense[present] = np.arange(len(present))
+    labels[ours] = tuple(texts[code] for code in present)
+    return dense[found]
 
 
 def _list(names: Iterable[str]) -> str:

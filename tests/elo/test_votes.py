@@ -235,7 +235,7 @@ def test_unreadable_sources(tmp_path):
     for source, message in [
         (tmp_path / "none.csv", "No such file"),
         (tmp_path, "cannot tell its format"),
-        (tmp_path / "votes.xlsx", "expected .csv, .jsonl or .parquet"),
+        (tmp_path / "votes.xlsx", "expected .csv, .json, .jsonl or .parquet"),
         (tmp_path / "broken.parquet", "not a Parquet file"),
         (tmp_path / "torn.csv.gz", "ends too early"),
         (tmp_path / "plain.csv.gz", "gzip"),
