@@ -60,10 +60,19 @@ def rating_options(command: Callable[..., None]) -> Callable[..., None]:
     options = [
         click.option(
             "--method",
-            type=click.Choice(["bradley-terry", "elo"]),
+            type=click.Choice(["bradley-terry", "davidson", "rao-kupper", "elo"]),
             default="bradley-terry",
             show_default=True,
-            help="Fitted by maximum likelihood, or one pass in the order of the votes.",
+            help="Fitted, with ties as half wins or as outcomes of their own; or one pass in vote order.",
+        ),
+        click.option("--side", is_flag=True, help="Also fit what standing on the left is worth."),
+        click.option(
+            "--prior",
+            type=float,
+            default=0,
+            show_default=True,
+            metavar="VOTES",
+            help="Votes added to every pair that met, half a win for each; 0.5 gives all a finite rating.",
         ),
         click.option("--k", type=float, default=32, show_default=True, help="Step of the sequential Elo."),
         click.option("--base", type=float, default=1000, show_default=True, help="Mean of the ratings."),
@@ -82,14 +91,14 @@ def rating_options(command: Callable[..., None]) -> Callable[..., None]:
             default=1000,
             show_default=True,
             metavar="ROUNDS",
-            help="Rounds of the bootstrap; 0: no intervals.",
+            help="Rounds of the bootstrap, for the chance to be best and the Pareto front; 0: none.",
         ),
         click.option(
             "--cluster",
-            type=click.Choice(["auto", "vote", "judge", "prompt"]),
+            type=click.Choice(["auto", "vote", "judge", "prompt", "both"]),
             default="auto",
             show_default=True,
-            help="What the bootstrap resamples; auto: judges or else prompts if there are 20, else votes.",
+            help="Whom the intervals count; auto: every one of judge and prompt with 20 or more, else votes.",
         ),
         click.option(
             "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."
@@ -119,9 +128,12 @@ def cli() -> None:
 @click.argument("votes")
 @rating_options
 @click.option("--sizes", type=click.Path(), help="gallery.json, or a CSV with method,size_bytes.")
+@click.option("--by", type=click.Choice(["category"]), help="One table for each category of prompts.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
 @click.option("--out", type=click.Path(), metavar="FILE", help="Also write .csv, .json, .md, .tex or .html.")
-def compute(votes: str, sizes: str | None, as_json: bool, out: str | None, **options: Any) -> None:
+def compute(
+    votes: str, sizes: str | None, by: str | None, as_json: bool, out: str | None, **options: Any
+) -> None:
     """Rate the methods in VOTES.
 
     \b
@@ -133,6 +145,9 @@ def compute(votes: str, sizes: str | None, as_json: bool, out: str | None, **opt
 
         if out:
             formats.writer(out)  # a wrong suffix is known before the work
+        if by:
+            _compute_by(votes, sizes, by, as_json, out, options)
+            return
         table = _rate(votes, sizes, options)
         if out:
             formats.write_table(table, out)
@@ -144,6 +159,35 @@ def compute(votes: str, sizes: str | None, as_json: bool, out: str | None, **opt
             click.echo(formats.to_terminal(table, width=width, color=tty), nl=False)
         if out:
             click.echo(f"wrote {out}", err=True)
+
+
+def _compute_by(
+    votes: str, sizes: str | None, by: str, as_json: bool, out: str | None, options: dict[str, Any]
+) -> None:
+    import json
+
+    from elo import formats
+    from elo.pareto import read_sizes
+    from elo.tables import compute_by
+    from elo.votes import read_votes
+
+    if out and not out.endswith(".json"):
+        raise BadInput(f"{out}: several tables (--by) go into one .json file")
+    known = read_sizes(sizes) if sizes else None
+    read = read_votes(votes, column_map=options.pop("column_map"), question=options.pop("question"))
+    tables = compute_by(read, by, sizes=known, **options)
+    document = {"by": by, "tables": {name: json.loads(formats.to_json(t)) for name, t in tables.items()}}
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    if out:
+        formats.replace_file(out, text.encode())
+    if as_json:
+        click.echo(text, nl=False)
+    else:
+        for name, table in tables.items():
+            click.echo(f"{by} {name}")
+            click.echo(formats.to_terminal(table, width=None, color=sys.stdout.isatty()))
+    if out:
+        click.echo(f"wrote {out}", err=True)
 
 
 @cli.group()

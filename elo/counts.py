@@ -40,7 +40,7 @@ class Counts:
 
     names   m method names
     number  (3, m, m): number[w, i, j] = votes with i on the left and j on the right that ended w
-            (0 the left one won, 1 the right one won, 2 tie); may be fractions of votes
+            (0 the left one won, 1 the right one won, 2 tie)
     by      "judge" or "prompt" → the same cells, cluster by cluster
     """
 
@@ -100,7 +100,7 @@ def count(votes: "Votes", by: Iterable[str] = ()) -> Counts:
     """
     m = len(votes.names)
     cell = (votes.winner.astype(np.int32) * m + votes.a) * m + votes.b
-    number = np.bincount(cell, weights=_weights(votes), minlength=3 * m * m).astype(float)
+    number = np.bincount(cell, minlength=3 * m * m).astype(float)
     groups = {group: _clusters(votes, group, cell, number.size) for group in by}
     return Counts(votes.names, number.reshape(3, m, m), groups)
 
@@ -119,10 +119,6 @@ def own_cluster_if_unknown(codes: np.ndarray) -> np.ndarray:
     return np.where(unknown, codes.max() + np.cumsum(unknown), codes) if unknown.any() else codes
 
 
-def _weights(votes: "Votes") -> np.ndarray | None:
-    return getattr(votes, "number", None)
-
-
 def _clusters(votes: "Votes", group: str, cell: np.ndarray, width: int) -> Clusters:
     from scipy import sparse
 
@@ -131,13 +127,11 @@ def _clusters(votes: "Votes", group: str, cell: np.ndarray, width: int) -> Clust
     size = int(codes.max()) + 1
     labels = list(votes.labels.get(group) or (str(code) for code in range(int(known.max()) + 1)))
     labels += [""] * (size - len(labels))
-    weights = _weights(votes)
     if size * width <= 1 << 22:
-        dense = np.bincount(codes * width + cell, weights=weights, minlength=size * width)
+        dense = np.bincount(codes * width + cell, minlength=size * width)
         table = sparse.csr_array(dense.reshape(size, width).astype(float))
     else:
-        data = np.ones(len(cell)) if weights is None else np.asarray(weights, dtype=float)
-        table = sparse.csr_array((data, (codes, cell)), shape=(size, width))
+        table = sparse.csr_array((np.ones(len(cell)), (codes, cell)), shape=(size, width))
         table.sum_duplicates()
     return Clusters(tuple(labels), table)
 

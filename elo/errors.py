@@ -6,7 +6,7 @@ InputError (ValueError)
   + SettingsError   a setting that does not fit the votes, or is no such setting
 
 Each message is one line that names the place. That the votes have no finite maximum is no bad
-input: see `elo.paired.NoMaximum`.
+input: see `elo.existence.NoMaximum`.
 """
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from elo.errors import SettingsError
 from elo.pareto import size_label
-from elo.tables import COLUMNS, RatingTable
+from elo.tables import COLUMNS, RatingTable, clusters_told
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -135,12 +135,18 @@ def to_csv(table: RatingTable) -> str:
 
 
 def to_json(table: RatingTable) -> str:
-    """JSON: {"settings", "ratings", "rank_ranges", "notes"}; null where unknown."""
-    ranges = table.rank_ranges()
+    """JSON: {"settings", "ratings", "rank_ranges", "probability_best", "pairs", "checks", "notes"}.
+
+    null where unknown.
+    """
+    ranges, best, pairs = table.rank_ranges(), table.probability_best(), table.win_rates()
     document = {
         "settings": _records(table.settings),
         "ratings": [_records(row) for row in table.ratings.to_dict("records")],
         "rank_ranges": dict(zip(table.ratings["method"], ranges, strict=True)) if ranges else None,
+        "probability_best": dict(zip(table.ratings["method"], best, strict=True)) if best else None,
+        "pairs": [_records(row) for row in pairs.to_dict("records")] if pairs is not None else None,
+        "checks": table.checks,
         "notes": table.notes,
     }
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -304,7 +310,11 @@ def _settings_lines(settings: dict[str, Any]) -> list[str]:
     lines.append(f"{votes} from {s['source']}; left out: {left_out}.")
     if s["interval"]:
         lines.append(
-            f"Intervals: {s['interval']} over {s['clusters']} {s['cluster']}s, {s['rounds']} rounds "
+            f"Intervals: {s['interval']} over {clusters_told(s)}; ranks: pairwise tests, corrected by Holm."
+        )
+    if s["rounds"]:
+        lines.append(
+            f"Bootstrap: {s['rounds']} rounds over {s['resampled']}s "
             f"({s['rounds_without_maximum']} without a maximum), seed {s['seed']}."
         )
     return lines

@@ -1,24 +1,27 @@
-"""Confidence by the cluster bootstrap: resample people (or prompts), not clicks.
+"""What is resampled, and the cluster bootstrap: draw people (or prompts), not clicks.
 
 Votes of one judge resemble one another, as do votes on one prompt. Drawing whole judges with
 replacement keeps what belongs together together (Field and Welsh, J. R. Statist. Soc. B 69, 2007).
 A round needs only counts: a matrix clusters × cells times multinomial weights gives the cells of all
 rounds, so the cost does not grow with the votes.
+
+Intervals of ratings are from the sandwich (`elo.sandwich`); draws serve what has no formula: ranks, the
+probability to be best, the Pareto front.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from elo.counts import RIGHT
+from elo.counts import GROUPS, Counts, codes_of, own_cluster_if_unknown
 from elo.errors import SettingsError
-from elo.paired import fit_rounds
+from elo.paired import BATCH_CELLS, Fit, fit_rounds, prior_cells
 from elo.votes import Votes
 
-# Resampling judges and prompts at once ("both") belongs here when its variance is known to be right.
-CLUSTERS = ("auto", "vote", "judge", "prompt")
-ENOUGH = 20  # fewer clusters than this and `auto` does not resample them
-FEW = 50  # below this, percentile intervals over clusters tend to be too short
+CLUSTERS = ("auto", "vote", "judge", "prompt", "both")
+ENOUGH = 20  # `auto` takes what has at least as many values
+FEW = 50  # below this, intervals over clusters tend to be too short
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +32,6 @@ class Bootstrap:
     cluster     what was resampled: "vote", "judge" or "prompt"
     clusters    how many of them there are
     rounds      rounds drawn, of which `no_maximum` had no finite maximum and gave no draw
-    notes       what a reader of the intervals must know
     """
 
     draws: np.ndarray
@@ -38,48 +40,90 @@ class Bootstrap:
     rounds: int
     no_maximum: int
     seed: int
-    notes: tuple[str, ...]
+
+
+def choose_clusters(votes: Votes, cluster: str = "auto") -> tuple[str, ...]:
+    """Which of judge and prompt to count as independent: (), ("judge",), ("prompt",) or both.
+
+    "auto" takes every one of them that has at least 20 values; "vote" takes none. Raises SettingsError
+    where the votes do not say what is asked for, or have fewer than two of it.
+    """
+    if cluster not in CLUSTERS:
+        raise SettingsError(f"cluster {cluster!r}: expected one of {', '.join(CLUSTERS)}")
+    if cluster == "vote":
+        return ()
+    if cluster == "auto":
+        return tuple(group for group in GROUPS if values(votes, group) >= ENOUGH)
+    groups = GROUPS if cluster == "both" else (cluster,)
+    for group in groups:
+        if int(own_cluster_if_unknown(codes_of(votes, group)).max()) < 1:
+            raise SettingsError(
+                f"cluster {cluster!r}: all votes in {votes.source} share one {group}; two are needed"
+            )
+    return groups
+
+
+def values(votes: Votes, group: str) -> int:
+    """How many judges (or prompts) are known by name."""
+    codes = votes.judge if group == "judge" else votes.prompt
+    return 0 if codes is None else int(codes.max()) + 1
+
+
+def cluster_notes(votes: Votes, groups: Sequence[str]) -> list[str]:
+    """What a reader of the intervals must know of their clusters."""
+    notes = []
+    if not groups:
+        judges = values(votes, "judge")
+        few = f"{judges} judge{'s' * (judges != 1)}" if judges else "who voted is not known"
+        notes.append(
+            f"Votes by the same person are treated as independent ({few}): intervals may be too short."
+        )
+    elif tuple(groups) == ("judge",) and values(votes, "prompt") > 1:
+        notes.append("Intervals count judges, not prompts: they speak of these prompts.")
+    elif tuple(groups) == ("prompt",):
+        notes.append("Intervals count prompts, not judges: they speak of these judges.")
+    for group in groups:
+        number = int(own_cluster_if_unknown(codes_of(votes, group)).max()) + 1
+        if number < FEW:
+            notes.append(f"Only {number} {group}s: intervals from fewer than {FEW} tend to be too short.")
+    return notes
 
 
 def bootstrap(
-    votes: Votes, start: np.ndarray, *, rounds: int = 1000, cluster: str = "auto", seed: int = 0
+    counts: Counts, like: Fit, *, rounds: int = 1000, cluster: str = "vote", seed: int = 0
 ) -> Bootstrap:
-    """Resample clusters with replacement and fit Bradley–Terry to each round.
+    """Resample clusters with replacement and fit the model of `like` to each round.
 
-    start    (m,) log-strengths of the fit to all votes, where the solver begins
-    cluster  "vote", "judge", "prompt", or "auto": judges if there are at least 20, else prompts if
-             there are at least 20, else votes
-
-    A vote whose judge (or prompt) is unknown is a cluster of its own. Raises SettingsError where the
-    votes do not say what is to be resampled, or have fewer than two of it.
+    counts   with the cluster among `counts.by`, unless it is "vote"
+    cluster  "vote", "judge" or "prompt"; an unknown judge is a judge of their own
     """
-    taken, notes = _choose(votes, cluster)
     rng = np.random.default_rng(seed)
-    m = len(votes.names)
-    cell = np.where(votes.winner == RIGHT, votes.b * m + votes.a, votes.a * m + votes.b)
-    # A tie stands in its own half of the table, to be split into half wins after the draw.
-    cell = np.where(votes.winner > RIGHT, m * m + cell, cell)
-    used, column = np.unique(cell, return_inverse=True)
-    if taken == "vote":
-        clusters = len(votes)
-        cells = rng.multinomial(clusters, np.bincount(column) / clusters, size=rounds)
+    m = len(counts.names)
+    flat = counts.number.reshape(-1)
+    used = np.flatnonzero(flat)
+    if cluster == "vote":
+        clusters = round(counts.total)
     else:
-        codes = _own_cluster_if_unknown(_clusters(votes, taken))
-        clusters = int(codes.max()) + 1
-        cells = _resample(rng, codes, column, clusters, len(used), rounds)
-    table = np.zeros((rounds, 2 * m * m))
-    table[:, used] = cells
-    wins, ties = table.reshape(rounds, 2, m, m).transpose(1, 0, 2, 3)
-    theta = fit_rounds(wins + (ties + ties.transpose(0, 2, 1)) / 2, start)
+        clusters = len(counts.by[cluster].labels)
+        table = counts.by[cluster].table[:, used]
+        if clusters * len(used) <= 1 << 24:
+            table = table.toarray()  # a dense product is faster, and this much is no burden
+    prior = prior_cells(counts, like.prior)
+    theta = np.empty((rounds, m))
+    # Weights and cells of a chunk of rounds stay below some 80 MB.
+    chunk = max(1, min(10 * BATCH_CELLS // max(clusters if cluster != "vote" else 1, 3 * m * m), rounds))
+    for first in range(0, rounds, chunk):
+        size = min(chunk, rounds - first)
+        if cluster == "vote":
+            cells = rng.multinomial(clusters, flat[used] / flat.sum(), size=size)
+        else:
+            weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size)
+            cells = weights.astype(float) @ table
+        number = np.zeros((size, flat.size))
+        number[:, used] = cells
+        theta[first : first + size] = fit_rounds(number.reshape(size, 3, m, m) + prior, like)
     draws = theta[~np.isnan(theta[:, 0])]
-    if taken != "vote" and clusters < FEW:
-        notes.append(f"Only {clusters} {taken}s: intervals from fewer than {FEW} tend to be too short.")
-    if len(draws) < rounds:
-        notes.append(
-            f"{rounds - len(draws)} of {rounds} bootstrap rounds had no finite maximum and are left out: "
-            "the intervals are too short where that happens."
-        )
-    return Bootstrap(draws, taken, clusters, rounds, rounds - len(draws), seed, tuple(notes))
+    return Bootstrap(draws, cluster, clusters, rounds, rounds - len(draws), seed)
 
 
 def percentile_intervals(draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
@@ -91,66 +135,7 @@ def percentile_intervals(draws: np.ndarray, level: float = 0.95) -> tuple[np.nda
     return low, high
 
 
-def rank_ranges(draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
-    """Best and worst rank (m,) that the central `level` of draws (r, m) leaves open; rank 1 is highest."""
-    ranks = 1 + (draws[:, None, :] > draws[:, :, None]).sum(axis=2)
-    tail = (1 - level) / 2
-    low = np.quantile(ranks, tail, axis=0, method="inverted_cdf")
-    high = np.quantile(ranks, 1 - tail, axis=0, method="inverted_cdf")
-    return low.astype(int), high.astype(int)
-
-
-def _choose(votes: Votes, cluster: str) -> tuple[str, list[str]]:
-    if cluster not in CLUSTERS:
-        raise SettingsError(f"cluster {cluster!r}: expected one of {', '.join(CLUSTERS)}")
-    judges, prompts = _number(votes.judge), _number(votes.prompt)
-    if cluster == "auto":
-        cluster = "judge" if judges >= ENOUGH else "prompt" if prompts >= ENOUGH else "vote"
-    elif cluster != "vote":
-        codes = _clusters(votes, cluster, missing_is_error=True)
-        if int(_own_cluster_if_unknown(codes).max()) < 1:
-            raise SettingsError(
-                f"cluster {cluster!r}: all votes in {votes.source} share one {cluster}; two are needed"
-            )
-    if cluster == "vote":
-        few = f"{judges} judge{'s' * (judges != 1)}" if judges else "who voted is not known"
-        return cluster, [
-            f"Votes by the same person are treated as independent ({few}): intervals may be too short."
-        ]
-    if cluster == "judge" and prompts > 1:
-        return cluster, ["Judges are resampled, prompts are not: the intervals speak of these prompts."]
-    if cluster == "prompt":
-        return cluster, ["Prompts are resampled, judges are not: the intervals speak of these judges."]
-    return cluster, []
-
-
-def _clusters(votes: Votes, cluster: str, missing_is_error: bool = False) -> np.ndarray:
-    codes = votes.judge if cluster == "judge" else votes.prompt
-    if codes is None:
-        raise SettingsError(f"cluster {cluster!r}: {votes.source} does not say the {cluster} of its votes")
-    return codes
-
-
-def _number(codes: np.ndarray | None) -> int:
-    return 0 if codes is None else int(codes.max()) + 1
-
-
-def _own_cluster_if_unknown(codes: np.ndarray) -> np.ndarray:
-    unknown = codes < 0
-    return np.where(unknown, codes.max() + np.cumsum(unknown), codes)
-
-
-def _resample(
-    rng: np.random.Generator, codes: np.ndarray, column: np.ndarray, clusters: int, cells: int, rounds: int
-) -> np.ndarray:
-    """(rounds, cells): counts of `rounds` draws of `clusters` clusters with replacement."""
-    from scipy import sparse
-
-    table = sparse.csr_array((np.ones(len(codes)), (codes, column)), shape=(clusters, cells))
-    drawn = np.empty((rounds, cells))
-    chunk = max(1, 10_000_000 // clusters)  # weights of a chunk of rounds stay below 80 MB
-    for first in range(0, rounds, chunk):
-        size = min(chunk, rounds - first)
-        weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size)
-        drawn[first : first + size] = weights @ table
-    return drawn
+def probability_best(draws: np.ndarray) -> np.ndarray:
+    """(m,) share of the draws (r, m) in which a method has the highest rating; ties share."""
+    top = draws == draws.max(axis=1, keepdims=True)
+    return np.asarray((top / top.sum(axis=1, keepdims=True)).mean(axis=0))

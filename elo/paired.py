@@ -1,22 +1,25 @@
-"""Bradley–Terry by maximum likelihood from counts, one table or a thousand at once.
+"""Ratings by maximum likelihood from counts: Bradley–Terry and its kin, one table or a thousand at once.
 
     P(i preferred to j) = σ(θ_i − θ_j),   σ(x) = 1 / (1 + e^−x)
 
-(Bradley and Terry, Biometrika 39, 1952; Zermelo, Math. Z. 29, 1929). Ties count as half a win for
-each side. Only differences of θ mean anything, so θ has mean 0 until it is put on the Elo scale,
-where 400 points are odds of 10 : 1.
+(Bradley and Terry, Biometrika 39, 1952; Zermelo, Math. Z. 29, 1929), with ties as half wins or as
+outcomes (`elo.ties`), and, if asked for, a side effect γ: the image on the left has θ_i + γ. Only
+differences of θ mean anything, so θ has mean 0 until it is put on the Elo scale, where 400 points are
+odds of 10 : 1.
 
-A finite maximum exists if and only if the methods cannot be split in two groups of which one never
-won (or tied) against the other: the graph "i won or tied against j" must be strongly connected (Ford,
-Amer. Math. Monthly 64, 1957). Where it is not, we name the groups instead of printing a number.
+All models are one problem: maximise Σ y ℓ(x, c) over planes of cells, where x = θ_i − θ_j ± γ for the
+winner i and c is the tie parameter; and one Newton solver, which checks its gradient, does it.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from elo.counts import Counts
+from elo.counts import LEFT, RIGHT, TIE, Counts
+from elo.existence import NoMaximum, strongly_connected, why_no_maximum, why_not_with
+from elo.ties import TIE_MODELS, TieModel
 
 # At the maximum, expected and counted wins of each method agree to this share of its votes.
 GRADIENT_TOLERANCE = 1e-9
@@ -25,60 +28,131 @@ ITERATIONS = 200
 BATCH_CELLS = 1_000_000
 
 
-class NoMaximum(ValueError):  # noqa: N818 (an answer about the votes, not a mistake of the caller)
-    """The votes have no finite maximum-likelihood answer; `reasons` says why, naming methods."""
-
-    def __init__(self, reasons: list[str]) -> None:
-        """Take the reasons, one sentence each."""
-        super().__init__(" ".join(reasons))
-        self.reasons = reasons
-
-
 @dataclass(frozen=True, eq=False)
-class BradleyTerry:
-    """log_strength (m,) with mean 0, and the largest |expected − counted wins| / votes at the answer."""
+class Fit:
+    """A maximum-likelihood fit.
+
+    log_strength    (m,) θ with mean 0
+    tie             the parameter of the tie model (ν, ϑ); None for half wins
+    side            γ, what standing on the left adds to θ; None if not fitted
+    prior           votes that were added to every pair that met, half a win each
+    gradient        the largest |expected − counted wins| / votes at the answer
+    log_likelihood  of the votes (without the prior)
+    parameters      (p,) θ, then c if there is a tie parameter, then γ if there is a side effect
+    information     (p, p) −Hessian there (θ up to a constant: singular along (1, …, 1, 0, 0))
+    """
 
     names: tuple[str, ...]
+    model: str
     log_strength: np.ndarray
+    tie: float | None
+    side: float | None
+    prior: float
     gradient: float
+    log_likelihood: float
+    parameters: np.ndarray
+    information: np.ndarray
+
+    @property
+    def ties(self) -> TieModel:
+        """The tie model in force: without any tie, all are Bradley–Terry."""
+        has_tie = len(self.parameters) > len(self.names) + (self.side is not None)
+        return TIE_MODELS[self.model if has_tie else "bradley-terry"]
 
 
-def fit_bradley_terry(counts: Counts) -> BradleyTerry:
-    """Maximum-likelihood log-strengths of Bradley–Terry, ties as half wins.
+def fit(counts: Counts, model: str = "bradley-terry", *, side: bool = False, prior: float = 0) -> Fit:
+    """Maximum-likelihood log-strengths.
+
+    model  "bradley-terry" (ties as half wins), "davidson" or "rao-kupper"
+    side   also fit the side effect γ
+    prior  votes added to every pair that met, half a win for each: a finite answer exists then wherever
+           all methods are compared with one another, at the price of ratings shrunk towards each other
 
     Raises NoMaximum, naming the methods, where no finite answer exists, and ArithmeticError should
     Newton's method not arrive (the gradient is checked, never assumed).
     """
-    wins = half_wins(counts)
-    reasons = why_no_maximum(counts.names, wins)
+    ties = TIE_MODELS[model]
+    number = counts.number + prior_cells(counts, prior)
+    reasons = why_no_maximum(counts.names, _half_wins(number))
+    has_tie = ties.tie is not None and bool(number[TIE].any())
+    if not reasons and (has_tie or side):
+        reasons = why_not_with(number, tie=has_tie, side=side)
     if reasons:
         raise NoMaximum(reasons)
-    theta, gradient = _newton(wins[None], np.zeros((1, len(counts.names))))
-    return BradleyTerry(counts.names, theta[0], float(gradient[0]))
+    used = ties if has_tie else TIE_MODELS["bradley-terry"]
+    planes = _planes(number[None], used, side)
+    start = np.zeros((1, len(counts.names) + has_tie + side))
+    if has_tie:
+        start[:, len(counts.names)] = ties.start(number[TIE].sum() / number.sum())
+    parameters, gradient, converged = _newton(planes, used, start, side)
+    _assert(converged, gradient)
+    m = len(counts.names)
+    information = _slopes(planes, used, parameters, side)[1][0]
+    c = parameters[0, m] if has_tie else -math.inf
+    return Fit(
+        names=counts.names,
+        model=model,
+        log_strength=parameters[0, :m],
+        # Without ties, ν = 0 and ϑ = 1.
+        tie=None if ties.tie is None else ties.parameter(c if has_tie or model == "davidson" else 0.0),
+        side=float(parameters[0, -1]) if side else None,
+        prior=prior,
+        gradient=float(gradient[0]),
+        log_likelihood=_log_likelihood(counts.number, used, parameters[0], side),
+        parameters=parameters[0],
+        information=information,
+    )
 
 
-def fit_rounds(wins: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """Fit many tables of counts at once, as a bootstrap needs.
+def fit_bradley_terry(counts: Counts) -> Fit:
+    """Bradley–Terry with ties as half wins: `fit` with its defaults."""
+    return fit(counts)
 
-    wins   (r, m, m): wins[t, i, j] = wins of i over j in round t, ties as halves
-    start  (m,) where to begin, such as the fit to all votes
+
+def fit_rounds(number: np.ndarray, like: Fit) -> np.ndarray:
+    """Fit many tables of cells at once, as a bootstrap needs.
+
+    number  (r, 3, m, m) cells of each round, prior included
+    like    the fit to all votes: its model is fitted, starting at its answer
 
     Returns (r, m) log-strengths, mean 0 in each round; NaN in the rounds that have no finite maximum.
     """
-    rounds, m, _ = wins.shape
+    rounds, _, m, _ = number.shape
+    side, ties = like.side is not None, like.ties
     theta = np.full((rounds, m), np.nan)
-    for first in range(0, rounds, max(1, BATCH_CELLS // (m * m))):
-        batch = wins[first : first + max(1, BATCH_CELLS // (m * m))]
-        solvable = np.flatnonzero(strongly_connected(batch))
-        if len(solvable):
-            begin = np.broadcast_to(start - start.mean(), (len(solvable), m))
-            theta[first + solvable] = _newton(batch[solvable], begin)[0]
+    for first in range(0, rounds, max(1, BATCH_CELLS // (3 * m * m))):
+        batch = number[first : first + max(1, BATCH_CELLS // (3 * m * m))]
+        solvable = strongly_connected(_half_wins(batch))
+        if ties.tie is not None:
+            solvable &= batch[:, TIE].any(axis=(1, 2))
+        at = np.flatnonzero(solvable)
+        if not len(at):
+            continue
+        chosen = batch if solvable.all() else batch[at]
+        begin = np.repeat(like.parameters[None], len(at), axis=0)
+        found, gradient, converged = _newton(_planes(chosen, ties, side), ties, begin, side)
+        if ties.tie is not None or side:
+            # Strong connection is not all that these need; what did not arrive must have a reason.
+            lost = np.flatnonzero(~converged)
+            has_reason = [bool(why_not_with(chosen[t], tie=ties.tie is not None, side=side)) for t in lost]
+            at, keep = np.delete(at, lost[has_reason]), np.delete(np.arange(len(at)), lost[has_reason])
+            found, gradient, converged = found[keep], gradient[keep], converged[keep]
+        _assert(converged, gradient)
+        theta[first + at] = found[:, :m]
     return theta
+
+
+def prior_cells(counts: Counts, prior: float) -> np.ndarray:
+    """(3, m, m) cells of `prior` votes on every pair that met, won by either on either side equally often."""
+    met = _half_wins(counts.number) > 0
+    cells = np.zeros_like(counts.number, dtype=float)
+    cells[[LEFT, RIGHT]] = prior / 4 * (met | met.T)
+    return cells
 
 
 def half_wins(counts: Counts) -> np.ndarray:
     """(m, m) wins of i over j with each tie as half a win for both."""
-    return counts.wins + counts.ties / 2
+    return _half_wins(counts.number)
 
 
 def elo_scale(
@@ -102,102 +176,172 @@ def elo_scale(
     return ratings - ratings[..., i : i + 1] + fixed
 
 
-def strongly_connected(wins: np.ndarray) -> np.ndarray:
-    """(r, m, m) → (r,) bool: can every method be reached from the first, and the first from every one?"""
-    forward = wins > 0
-    from_first, to_first = _reached(forward), _reached(forward.transpose(0, 2, 1))
-    return np.logical_and(from_first, to_first).all(axis=1)
+def cell_scores(fitted: Fit) -> np.ndarray:
+    """(3, m, m, p): gradient of ln P by the parameters of one vote in each cell."""
+    m, ties = len(fitted.names), fitted.ties
+    side = fitted.side is not None
+    theta, c, gamma = _split(fitted.parameters[None], m, ties, side)
+    x = (theta[:, :, None] - theta[:, None, :] + gamma)[0]
+    c = c[0, 0]
+    win, loss = ties.win(x, c), ties.win(-x, c)
+    if ties.tie is None:
+        along = np.array([win.x, -loss.x, (win.x - loss.x) / 2])
+    else:
+        tie = ties.tie(x, c)
+        along = np.array([win.x, -loss.x, tie.x])
+    unit = np.eye(m)
+    parts = [along[..., None] * (unit[:, None, :] - unit[None, :, :])]
+    if ties.tie is not None:
+        parts.append(np.array([win.c, loss.c, tie.c])[..., None])
+    if side:
+        parts.append(along[..., None])
+    return np.concatenate(parts, axis=-1)
 
 
-def _reached(edges: np.ndarray) -> np.ndarray:
-    """(r, m, m) edges i→j → (r, m) which methods a walk from method 0 reaches."""
-    reached = np.zeros(edges.shape[:2], dtype=bool)
-    reached[:, 0] = True
-    while True:
-        further = reached | (reached[:, :, None] & edges).any(axis=1)
-        if (further == reached).all():
-            return reached
-        reached = further
+# The planes of cells: kind of outcome, sign of γ for the winner, cells (r, m, m) winner × loser.
+Planes = list[tuple[str, int, np.ndarray]]
 
 
-def why_no_maximum(names: tuple[str, ...], wins: np.ndarray) -> list[str]:
-    """Reasons, in plain words with names, why the counts have no finite maximum; empty if they have one."""
-    m = len(names)
-    reach = (wins > 0) | np.eye(m, dtype=bool)
-    for middle in range(m):  # Warshall's transitive closure
-        reach |= reach[:, middle, None] & reach[middle]
-    if reach.all():
-        return []
-    met = (wins + wins.T > 0) | np.eye(m, dtype=bool)
-    for middle in range(m):
-        met |= met[:, middle, None] & met[middle]
-    parts = _groups(met)
-    if len(parts) > 1:
-        listed = "; ".join(f"{{{_named(names, part)}}}" for part in parts)
-        return [
-            f"Never compared with one another, directly or through others: {listed}. No common scale exists."
-        ]
-    reasons = []
-    for group in _groups(reach & reach.T):
-        others = ~group
-        who = _named(names, group)
-        if not wins[np.ix_(others, group)].any():
-            reasons.append(f"{who} never lost or tied against the others: no finite rating is high enough.")
-        elif not wins[np.ix_(group, others)].any():
-            reasons.append(f"{who} never won or tied against the others: no finite rating is low enough.")
-    return reasons
+def _half_wins(number: np.ndarray) -> np.ndarray:
+    """(…, 3, m, m) → (…, m, m)."""
+    half = number[..., TIE, :, :] / 2
+    return number[..., LEFT, :, :] + half + (number[..., RIGHT, :, :] + half).swapaxes(-1, -2)
 
 
-def _groups(together: np.ndarray) -> list[np.ndarray]:
-    """Classes of an equivalence relation (m, m), each as a bool mask, in the order of their first member."""
-    return [together[i] for i in range(len(together)) if not together[i, :i].any()]
+def _planes(number: np.ndarray, ties: TieModel, side: bool) -> Planes:
+    """Fold cells (r, 3, m, m) into as few planes as the model tells apart."""
+    left, right = number[:, LEFT], number[:, RIGHT].swapaxes(1, 2)
+    tied = number[:, TIE]
+    if not side:
+        if ties.tie is None:
+            return [("win", 0, _half_wins(number))]
+        return [("win", 0, left + right), ("tie", 0, tied)]
+    if ties.tie is None:
+        return [("win", 1, left + tied / 2), ("win", -1, right + tied.swapaxes(1, 2) / 2)]
+    return [("win", 1, left), ("win", -1, right), ("tie", 1, tied)]
 
 
-def _named(names: tuple[str, ...], group: np.ndarray) -> str:
-    return ", ".join(name for name, inside in zip(names, group, strict=True) if inside)
+def _split(
+    parameters: np.ndarray, m: int, ties: TieModel, side: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(r, p) → θ (r, m), c (r, 1, 1), γ (r, 1, 1), zeros where not fitted."""
+    zero = np.zeros((len(parameters), 1, 1))
+    c = parameters[:, m, None, None] if ties.tie is not None else zero
+    gamma = parameters[:, -1, None, None] if side else zero
+    return parameters[:, :m], c, gamma
 
 
-def _newton(wins: np.ndarray, start: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Maximise Σ w_ij ln σ(θ_i − θ_j) for each of r strongly connected tables (r, m, m).
+def _slopes(
+    planes: Planes, ties: TieModel, parameters: np.ndarray, side: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gradient (r, p) and −Hessian (r, p, p) of Σ y ℓ(x, c).
 
-    With n = w + wᵀ and p_ij = σ(θ_i − θ_j):  gradient g_i = Σ_j (w_ij − n_ij p_ij),
-    −Hessian H = diag(Σ_j v_ij) − v,  v_ij = n_ij p_ij p_ji;  the Newton direction solves H δ = g.
-
-    Step length: along δ, |φ‴| ≤ d φ″ with d = max |δ_i − δ_j| over compared pairs, as the logistic
-    has |ℓ‴| ≤ ℓ″. Minimising the bound this gives on φ yields t = ln(1 + d) / d, which always
-    descends and tends to the full step (Sun and Tran-Dinh, Math. Program. 178, 2019).
-
-    Returns θ (r, m) with mean 0 and the largest |g_i| / votes_i (r,); raises ArithmeticError if that
-    is above GRADIENT_TOLERANCE.
+    A cell (i, j) sees θ through x = θ_i − θ_j alone, so with s = Σ y ℓ_x and v = −Σ y ℓ_xx over planes,
+    g_i = Σ_j (s_ij − s_ji) and H = diag(Σ_j (v_ij + v_ji)) − v − vᵀ; c and γ border H.
     """
-    played = wins + wins.transpose(0, 2, 1)
-    votes = played.sum(axis=2)
-    won = wins.sum(axis=2)
-    theta = np.array(start, dtype=float)
-    active = np.arange(len(theta))
-    m = theta.shape[1]
+    m = planes[0][2].shape[1]
+    r, p = parameters.shape
+    has_tie = ties.tie is not None
+    theta, c, gamma = _split(parameters, m, ties, side)
+    x = theta[:, :, None] - theta[:, None, :]
+    s: Any = 0
+    v: Any = 0
+    with_c: Any = 0
+    with_gamma: Any = 0
+    g, H = np.zeros((r, p)), np.zeros((r, p, p))
+    for kind, sign, y in planes:
+        slope = (ties.win if kind == "win" else ties.tie)(x + sign * gamma if sign else x, c)  # type: ignore[misc]
+        ys, yv = y * slope.x, y * slope.xx
+        s, v = s + ys, v + yv
+        if has_tie:
+            yc = y * slope.xc
+            with_c = with_c + yc
+            g[:, m] += (y * slope.c).sum(axis=(1, 2))
+            H[:, m, m] += (y * slope.cc).sum(axis=(1, 2))
+        if side:
+            with_gamma = with_gamma + sign * yv
+            g[:, -1] += sign * ys.sum(axis=(1, 2))
+            H[:, -1, -1] += yv.sum(axis=(1, 2))
+            if has_tie:
+                H[:, m, -1] += sign * yc.sum(axis=(1, 2))
+    g[:, :m] = s.sum(axis=2) - s.sum(axis=1)
+    v = v + v.swapaxes(1, 2)
+    H[:, :m, :m] = -v
     diagonal = np.arange(m)
+    H[:, diagonal, diagonal] += v.sum(axis=2)
+    if has_tie:
+        H[:, :m, m] = H[:, m, :m] = with_c.sum(axis=2) - with_c.sum(axis=1)
+    if side:
+        H[:, :m, -1] = H[:, -1, :m] = with_gamma.sum(axis=2) - with_gamma.sum(axis=1)
+        if has_tie:
+            H[:, -1, m] = H[:, m, -1]
+    return g, H
+
+
+def _newton(
+    planes: Planes, ties: TieModel, start: np.ndarray, side: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Maximise Σ y ℓ for each of r tables, from parameters `start` (r, p).
+
+    Step length: along the Newton direction δ, |φ‴| ≤ d φ″, where d is the largest change of x over
+    compared pairs plus what the tie parameter adds (`TieModel.bound`). Minimising the bound this gives
+    on φ yields t = ln(1 + d) / d, which always ascends and tends to the full step (Sun and Tran-Dinh,
+    Math. Program. 178, 2019).
+
+    Returns parameters (r, p) with θ of mean 0, the largest |g_i| / votes_i (r,), and which tables
+    arrived (r,); with θ alone all do, as strong connection is all it takes.
+    """
+    m, more = planes[0][2].shape[1], start.shape[1] - planes[0][2].shape[1]
+    found = np.array(start, dtype=float)
+    met = planes[0][2] > 0
+    for _, _, y in planes[1:]:
+        met = met | (y > 0)
+    met = met | met.swapaxes(1, 2)
+    votes = sum((y.sum(axis=2) + y.sum(axis=1) for _, _, y in planes), np.zeros(found[:, :m].shape))
+    active, arrived = np.arange(len(found)), np.zeros(len(found), dtype=bool)
     for _ in range(ITERATIONS):
-        n, gap = played[active], theta[active, :, None] - theta[active, None, :]
-        p = 0.5 + 0.5 * np.tanh(gap / 2)
-        g = won[active] - (n * p).sum(axis=2)
-        v = n * p * (1 - p)
-        H = -v
+        part = planes if len(active) == len(found) else [(kind, sign, y[active]) for kind, sign, y in planes]
+        g, H = _slopes(part, ties, found[active], side)
         # H is singular along (1, …, 1), the direction that means nothing; a constant fills it in.
-        H[:, diagonal, diagonal] += v.sum(axis=2)
-        H += (v.sum(axis=(1, 2)) / (m * m))[:, None, None]
+        diagonal = np.arange(m)
+        H[:, :m, :m] += (H[:, diagonal, diagonal].sum(axis=1) / (m * m))[:, None, None]
+        if more:
+            # Far out on a table without maximum H is singular for a computer; the answer is not moved.
+            H[:, np.arange(m + more), np.arange(m + more)] += 1e-13 * votes[active].sum(axis=1)[:, None]
         delta = np.linalg.solve(H, g[:, :, None])[:, :, 0]
-        d = np.where(n > 0, np.abs(delta[:, :, None] - delta[:, None, :]), 0).max(axis=(1, 2))
-        theta[active] += delta * np.where(d > 1e-8, np.log1p(d) / np.maximum(d, 1e-8), 1)[:, None]
+        change = delta[:, :m]
+        d = np.where(met[active], np.abs(change[:, :, None] - change[:, None, :]), 0).max(axis=(1, 2))
+        longest = np.ones(len(active))
+        if side:
+            d = d + np.abs(delta[:, -1])
+        if ties.tie is not None:
+            by_tie, longest = ties.bound(found[active, m], delta[:, m])
+            d = d + by_tie
+        step = np.where(d > 1e-8, np.log1p(d) / np.maximum(d, 1e-8), 1)
+        found[active] += delta * np.minimum(step, longest)[:, None]
         # Convergence is quadratic: after a step of 1e-8 the next would be below rounding.
-        active = active[d > 1e-8]
+        done = d <= 1e-8
+        arrived[active[done]] = True
+        away = np.abs(found[active]).max(axis=1) > 60 if more else False
+        active = active[~(done | away)]
         if not len(active):
             break
-    theta -= theta.mean(axis=1, keepdims=True)
-    expected = played * (0.5 + 0.5 * np.tanh((theta[:, :, None] - theta[:, None, :]) / 2))
-    gradient = (np.abs(won - expected.sum(axis=2)) / votes).max(axis=1)
-    if not (gradient <= GRADIENT_TOLERANCE).all():
-        raise ArithmeticError(
-            f"Bradley-Terry: Newton stopped short of the maximum (gradient {gradient.max():.1e})"
-        )
-    return theta, gradient
+    found[:, :m] -= found[:, :m].mean(axis=1, keepdims=True)
+    per = votes if not more else np.column_stack([votes, np.repeat(votes.sum(axis=1)[:, None], more, axis=1)])
+    gradient = (np.abs(_slopes(planes, ties, found, side)[0]) / per).max(axis=1)
+    if not more:
+        arrived[:] = True
+    return found, gradient, arrived
+
+
+def _assert(converged: np.ndarray, gradient: np.ndarray) -> None:
+    if not (converged & (gradient <= GRADIENT_TOLERANCE)).all():
+        raise ArithmeticError(f"Newton stopped short of the maximum (gradient {gradient.max():.1e})")
+
+
+def _log_likelihood(number: np.ndarray, ties: TieModel, parameters: np.ndarray, side: bool) -> float:
+    theta, c, gamma = _split(parameters[None], number.shape[1], ties, side)
+    x = (theta[:, :, None] - theta[:, None, :] + gamma)[0]
+    c = c[0, 0]
+    logs = (ties.log_win(x, c), ties.log_win(-x, c), ties.log_tie(x, c) if number[TIE].any() else 0 * x)
+    return float(sum((cells * log).sum() for cells, log in zip(number, logs, strict=True)))

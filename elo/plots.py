@@ -17,7 +17,7 @@ import numpy as np
 from elo.errors import SettingsError
 from elo.formats import replace_file
 from elo.pareto import pareto_front, size_label
-from elo.tables import RatingTable
+from elo.tables import RatingTable, clusters_told
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -139,7 +139,7 @@ def _caption(table: RatingTable, shares: bool) -> str:
     s = table.settings
     parts = [f"{s['n']} votes"]
     if s["interval"]:
-        parts.append(f"bars: 95 % intervals over {s['clusters']} {s['cluster']}s")
+        parts.append(f"bars: 95 % intervals over {clusters_told(s)}")
     parts.append("filled: on the Pareto front" + (" (in % of bootstrap rounds)" if shares else ""))
     return " · ".join(parts)
 
@@ -237,7 +237,8 @@ def _place_labels(
         box = _beside(x, y, dx * unit, dy * unit, width, height)
         text.set_position(((box[0] - x) / unit, (box[1] - y) / unit))
         text.set_verticalalignment("bottom")
-        taken.append((box, 3.0))
+        # Two names on one another are worst; a pixel of air lies around each.
+        taken.append(((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), 12.0))
         if math.hypot(dx, dy) > 16:
             nearest = (min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3]))
             ends = ax.transData.inverted().transform([(x, y), nearest])

@@ -1,21 +1,35 @@
 """The rating table: votes in, one row a method out, with all it takes to make it again."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from elo.checks import check
 from elo.counts import Counts, count
 from elo.errors import SettingsError
-from elo.intervals import CLUSTERS, Bootstrap, bootstrap, percentile_intervals, rank_ranges
-from elo.online import sequential_elo
-from elo.paired import NoMaximum, elo_scale, fit_bradley_terry
+from elo.existence import NoMaximum
+from elo.intervals import (
+    CLUSTERS,
+    Bootstrap,
+    bootstrap,
+    choose_clusters,
+    cluster_notes,
+    probability_best,
+    values,
+)
+from elo.online import elo_over_orders, sequential_elo
+from elo.paired import Fit, elo_scale, fit
+from elo.pairs import PairTests, compare_pairs
+from elo.sandwich import Sandwich, critical_value, sandwich
+from elo.subsets import only
+from elo.ties import TIE_MODELS
 from elo.votes import Votes
 
-METHODS = ("bradley-terry", "elo")
+METHODS = (*TIE_MODELS, "elo")
 COLUMNS = (
     "rank",
     "method",
@@ -30,6 +44,7 @@ COLUMNS = (
     "elo",
     "size_gb",
 )
+ORDERS = 100  # random orders that show how far sequential Elo depends on theirs
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,19 +56,50 @@ class RatingTable:
     settings  what the table was made with, ready for JSON
     notes     what a reader must know, in plain sentences
     draws     (r, m) bootstrap draws of the ratings, columns in the order of the rows; r = 0 without
+    pairs     methods two by two, in the order of the rows; None without a fit
+    checks    tests of the model (`elo.checks`), ready for JSON
     """
 
     ratings: pd.DataFrame
     settings: dict[str, Any]
     notes: list[str]
     draws: np.ndarray
+    pairs: PairTests | None = None
+    checks: dict[str, Any] = field(default_factory=dict)
 
     def rank_ranges(self) -> list[tuple[int, int]] | None:
-        """Best and worst rank of each row that the bootstrap leaves open at 95 %; None without draws."""
-        if not len(self.draws):
+        """Best and worst rank of each row that the pairwise tests leave open at 95 %; None without a fit."""
+        if self.pairs is None:
             return None
-        low, high = rank_ranges(self.draws)
+        low, high = self.pairs.rank_ranges()
         return list(zip(low.tolist(), high.tolist(), strict=True))
+
+    def probability_best(self) -> list[float] | None:
+        """Share of the bootstrap rounds in which each row rates highest; None without draws."""
+        return probability_best(self.draws).tolist() if len(self.draws) else None
+
+    def win_rates(self) -> pd.DataFrame | None:
+        """One row a pair that met: votes, the first's win rate with Wilson's interval, difference and p."""
+        if self.pairs is None:
+            return None
+        p, points = self.pairs, self.settings["scale"] / math.log(10)
+        rows = [
+            {
+                "method_a": p.names[i],
+                "method_b": p.names[j],
+                "votes": p.votes[i, j],
+                "win_rate": p.win_rate[i, j],
+                "win_low": p.win_low[i, j],
+                "win_high": p.win_high[i, j],
+                "difference": points * p.difference[i, j],
+                "error": points * p.error[i, j],
+                "p": p.p[i, j],
+                "p_holm": p.p_holm[i, j],
+            }
+            for i in range(len(p.names))
+            for j in range(i + 1, len(p.names))
+        ]
+        return pd.DataFrame(rows)
 
 
 def compute(
@@ -64,6 +110,8 @@ def compute(
     base: float = 1000,
     scale: float = 400,
     anchor: Mapping[str, float] | None = None,
+    side: bool = False,
+    prior: float = 0,
     bootstrap: int = 1000,
     cluster: str = "auto",
     seed: int = 0,
@@ -71,50 +119,105 @@ def compute(
 ) -> RatingTable:
     """Rate the methods.
 
-    method     "bradley-terry" (maximum likelihood, ties as half wins) or "elo" (sequential, in vote order)
+    method     "bradley-terry" (maximum likelihood, ties as half wins), "davidson" or "rao-kupper" (ties
+               as outcomes), or "elo" (sequential, in vote order)
     k          step of the sequential Elo, in Elo points
     base       mean of the ratings; with an anchor, one method → its rating, that method is fixed instead
     scale      points that stand for odds of 10 : 1
-    bootstrap  rounds of the percentile bootstrap, 0 for no intervals
-    cluster    what it resamples: "auto", "vote", "judge" or "prompt" (see `elo.intervals`)
+    side       also fit what standing on the left is worth
+    prior      votes added to every pair that met, half a win for each (0.5: half a vote)
+    bootstrap  rounds of the cluster bootstrap, for the chance to be best and the Pareto front; 0 for none
+    cluster    whom the intervals count: "auto", "vote", "judge", "prompt" or "both" (see `elo.intervals`)
     sizes      method → bytes
 
-    Where no finite Bradley–Terry rating exists, ratings are NaN and a note says why; counts, win rates
-    and sequential Elo stand all the same. Raises SettingsError for settings that do not fit.
+    Intervals are ratings ± t standard errors of the sandwich by cluster (`elo.sandwich`); with an anchor,
+    they are of differences to it. Where no finite rating exists, ratings are NaN and a note says why;
+    counts, win rates and sequential Elo stand all the same. Raises SettingsError for settings that do
+    not fit.
     """
-    _check(votes, method, k, base, scale, anchor, bootstrap, cluster, seed, sizes)
-    counts = count(votes)
+    _check(votes, method, k, base, scale, anchor, side, prior, bootstrap, cluster, seed, sizes)
+    fitted_model = method != "elo"
+    groups = choose_clusters(votes, cluster) if fitted_model else ()
+    counts = count(votes, by=groups)
     notes: list[str] = []
+    checks: dict[str, Any] = {}
     online = sequential_elo(votes, k=k, base=base, scale=scale).ratings
+    shift = 0.0
     if anchor:
         ((fixed, value),) = anchor.items()
-        online = online - online[votes.names.index(fixed)] + value
-    rating, drawn = online, None
-    if method == "bradley-terry":
-        rating, drawn = _fit(votes, counts, bootstrap, cluster, seed, notes)
-        rating = _on_scale(rating, votes, base, scale, anchor)
+        shift = value - online[votes.names.index(fixed)]
+    online = online + shift
+    rating, found = online, None
+    half, draws = np.full(len(online), np.nan), np.empty((0, len(online)))
+    if fitted_model:
+        found = _fit(votes, counts, method, side, prior, bootstrap, groups, seed, notes)
+        rating = np.full(len(online), np.nan)
     else:
         notes.append(
             "Sequential Elo depends on the order of the votes and has no interval; bradley-terry has."
         )
-    draws = np.empty((0, len(votes.names)))
-    if drawn is not None:
-        draws = _on_scale(drawn.draws, votes, base, scale, anchor)
-    low, high = percentile_intervals(draws)
-    if anchor and len(draws):
-        notes.append(f"Intervals are of differences to {fixed}, which stands at {value:g} by choice.")
+        spread = elo_over_orders(votes, orders=ORDERS, k=k, base=base, scale=scale, seed=seed)
+        checks["elo_over_orders"] = {
+            "orders": ORDERS,
+            "mean": dict(zip(votes.names, (spread.mean + shift).tolist(), strict=True)),
+            "sd": dict(zip(votes.names, spread.sd.tolist(), strict=True)),
+        }
+        notes.append(
+            f"Over {ORDERS} random orders of the same votes, ratings move with a standard deviation of up "
+            f"to {spread.sd.max():.0f} points."
+        )
+    if found is not None:
+        rating = _on_scale(found.fit.log_strength, votes, base, scale, anchor)
+        draws = _on_scale(found.draws, votes, base, scale, anchor)
+        half = _half_widths(found.errors, votes, scale, anchor)
+        checks.update(check(counts, found.fit, found.errors.design_effect))
+        _note_checks(checks, found.fit, found.errors, scale, getattr(votes, "sides", True), notes)
+        if anchor:
+            notes.append(f"Intervals are of differences to {fixed}, which stands at {value:g} by choice.")
 
-    frame = _frame(counts, rating, low, high, online, sizes or {})
+    frame = _frame(counts, rating, rating - half, rating + half, online, sizes or {})
     order = frame.index.to_numpy()
     _note_sizes(votes, sizes, notes)
     table = RatingTable(
         ratings=frame.reset_index(drop=True),
-        settings=_settings(votes, method, k, base, scale, anchor, drawn, seed),
+        settings=_settings(votes, method, k, base, scale, anchor, side, prior, found, seed),
         notes=notes,
         draws=draws[:, order],
+        pairs=_reordered(compare_pairs(counts, found.fit, found.errors), order) if found else None,
+        checks=checks,
     )
     _note_open_ranks(table)
     return table
+
+
+def compute_by(votes: Votes, by: str = "category", **options: Any) -> dict[str, RatingTable]:
+    """One table for each category of prompts, in the order of their names; options as `compute` has.
+
+    Raises SettingsError where the votes have no such column.
+    """
+    if by != "category":
+        raise SettingsError(f"by {by!r}: expected category")
+    codes = votes.category
+    if codes is None:
+        raise SettingsError(f"by {by!r}: {votes.source} does not say the category of its votes")
+    labels = votes.labels["category"]
+    tables = {}
+    for code in sorted(set(codes.tolist()) - {-1}, key=lambda code: labels[code]):
+        tables[labels[code]] = compute(
+            only(votes, codes == code, f"category other than {labels[code]}"), **options
+        )
+    return tables
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    fit: Fit
+    errors: Sandwich
+    drawn: Bootstrap | None
+
+    @property
+    def draws(self) -> np.ndarray:
+        return self.drawn.draws if self.drawn else np.empty((0, len(self.fit.names)))
 
 
 def _check(
@@ -124,6 +227,8 @@ def _check(
     base: float,
     scale: float,
     anchor: Mapping[str, float] | None,
+    side: bool,
+    prior: float,
     rounds: int,
     cluster: str,
     seed: int,
@@ -136,6 +241,10 @@ def _check(
     for name, value in (("k", k), ("scale", scale)):
         if not (math.isfinite(value) and value > 0):
             raise SettingsError(f"{name} {value!r}: expected a number above 0")
+    if side and not getattr(votes, "sides", True):
+        raise SettingsError(f"side: {votes.source} does not say which image was on the left")
+    if not (math.isfinite(prior) and prior >= 0):
+        raise SettingsError(f"prior {prior!r}: expected a number of votes, 0 or more")
     if not math.isfinite(base):
         raise SettingsError(f"base {base!r}: expected a finite number")
     for name, value in (("bootstrap", rounds), ("seed", seed)):
@@ -156,21 +265,89 @@ def _check(
 
 
 def _fit(
-    votes: Votes, counts: Counts, rounds: int, cluster: str, seed: int, notes: list[str]
-) -> tuple[np.ndarray, Bootstrap | None]:
-    """Log-strengths, NaN where there is no maximum, and the bootstrap where one was asked for and can be."""
+    votes: Votes,
+    counts: Counts,
+    method: str,
+    side: bool,
+    prior: float,
+    rounds: int,
+    groups: Sequence[str],
+    seed: int,
+    notes: list[str],
+) -> _Found | None:
+    """The fit with its standard errors and draws; None where there is no maximum, which is noted."""
     try:
-        theta = fit_bradley_terry(counts).log_strength
+        fitted = fit(counts, method, side=side, prior=prior)
     except NoMaximum as error:
-        notes.append("No Bradley–Terry rating: these votes have no finite maximum-likelihood answer.")
+        told = "Bradley–Terry" if method == "bradley-terry" else method
+        notes.append(f"No {told} rating: these votes have no finite maximum-likelihood answer.")
         notes.extend(error.reasons)
-        return np.full(len(votes.names), np.nan), None
+        return None
+    errors = sandwich(counts, fitted, groups)
+    notes.extend(cluster_notes(votes, groups))
+    if prior:
+        notes.append(
+            f"A prior of {prior:g} vote{'s' * (prior != 1)} on every pair that met draws ratings together."
+        )
     if not rounds:
-        notes.append("No intervals were asked for: differences in rating may well be chance.")
-        return theta, None
-    drawn = bootstrap(votes, theta, rounds=rounds, cluster=cluster, seed=seed)
-    notes.extend(drawn.notes)
-    return theta, drawn
+        return _Found(fitted, errors, None)
+    # Draws are over one group: where both count, the one whose variance is larger.
+    taken = max(groups, key=lambda group: sandwich(counts, fitted, [group]).design_effect, default="vote")
+    drawn = bootstrap(counts, fitted, rounds=rounds, cluster=taken, seed=seed)
+    if len(groups) > 1:
+        notes.append(f"Bootstrap draws (Pareto front, chance to be best) resample {taken}s only.")
+    if drawn.no_maximum:
+        notes.append(
+            f"{drawn.no_maximum} of {rounds} bootstrap rounds had no finite maximum and are left out: "
+            "what is read off the draws is too sure where that happens."
+        )
+    return _Found(fitted, errors, drawn)
+
+
+def _half_widths(
+    errors: Sandwich, votes: Votes, scale: float, anchor: Mapping[str, float] | None
+) -> np.ndarray:
+    """(m,) half the width of the 95 % interval of each rating, or of its difference to the anchor."""
+    if anchor:
+        error = errors.differences()[votes.names.index(next(iter(anchor)))]
+    else:
+        m = len(votes.names)
+        error = np.sqrt(np.diag(errors.covariance)[:m])
+    return scale / math.log(10) * critical_value(errors.freedom) * error
+
+
+def _reordered(pairs: PairTests, order: np.ndarray) -> PairTests:
+    matrices = {name: value[np.ix_(order, order)] for name, value in vars(pairs).items() if name != "names"}
+    return PairTests(tuple(pairs.names[i] for i in order), **matrices)
+
+
+def _note_checks(
+    checks: dict[str, Any], fitted: Fit, errors: Sandwich, scale: float, sides: bool, notes: list[str]
+) -> None:
+    """Say what the checks found, where it matters to a reader."""
+    if not sides:
+        checks["side_effect"] = None
+    transitivity, side = checks["transitivity"], checks["side_effect"]
+    if transitivity and transitivity["p"] < 0.05:
+        notes.append(
+            "One number per method does not tell these votes well "
+            f"(test of transitivity: p = {transitivity['p']:.2g})."
+        )
+    if fitted.side is not None:
+        points = scale / math.log(10)
+        half = points * critical_value(errors.freedom) * math.sqrt(errors.covariance[-1, -1])
+        notes.append(
+            f"The image on the left is worth {points * fitted.side:+.0f} ± {half:.0f} points (95 %); "
+            "ratings are free of that."
+        )
+    elif side and side["p"] < 0.05:
+        notes.append(f"The side an image stood on mattered (p = {side['p']:.2g}); --side takes it out.")
+    ranks = checks["rank_by_tie_model"]
+    if ranks:
+        here = ranks[fitted.model]
+        differ = [model for model, rank in ranks.items() if rank is not None and rank != here]
+        if differ:
+            notes.append(f"Ranks depend on how ties are read: {' and '.join(differ)} rank differently.")
 
 
 def _on_scale(
@@ -228,25 +405,36 @@ def _settings(
     base: float,
     scale: float,
     anchor: Mapping[str, float] | None,
-    drawn: Bootstrap | None,
+    side: bool,
+    prior: float,
+    found: _Found | None,
     seed: int,
 ) -> dict[str, Any]:
+    clusters = found.errors.clusters if found else {}
+    drawn = found.drawn if found else None
+    fitted = found.fit if found else None
     return {
         "method": method,
-        "ties": "half a win for each side",
+        "ties": TIE_MODELS.get(method, TIE_MODELS["bradley-terry"]).told,
+        "tie_parameter": fitted.tie if fitted else None,
+        "side": side,
+        "side_effect": scale / math.log(10) * fitted.side if fitted and fitted.side is not None else None,
+        "prior": prior,
         "k": k,
         "base": base,
         "scale": scale,
         "anchor": dict(anchor) if anchor else None,
-        "interval": "95 % percentile bootstrap" if drawn else None,
-        "cluster": drawn.cluster if drawn else None,
-        "clusters": drawn.clusters if drawn else None,
+        "interval": "95 % sandwich" if found else None,
+        "cluster": ("both" if len(clusters) > 1 else next(iter(clusters))) if found else None,
+        "clusters": clusters or None,
+        "design_effect": found.errors.design_effect if found else None,
+        "resampled": drawn.cluster if drawn else None,
         "rounds": drawn.rounds if drawn else 0,
         "rounds_without_maximum": drawn.no_maximum if drawn else 0,
         "seed": seed,
         "n": len(votes),
-        "judges": _distinct(votes.judge),
-        "prompts": _distinct(votes.prompt),
+        "judges": values(votes, "judge") or None,
+        "prompts": values(votes, "prompt") or None,
         "question": votes.question,
         "order": votes.order,
         "left_out": dict(votes.left_out),
@@ -254,8 +442,9 @@ def _settings(
     }
 
 
-def _distinct(codes: np.ndarray | None) -> int | None:
-    return None if codes is None else int(codes.max()) + 1
+def clusters_told(settings: Mapping[str, Any]) -> str:
+    """Whom the intervals count, in words: "40 judges and 30 prompts"."""
+    return " and ".join(f"{number} {group}s" for group, number in settings["clusters"].items())
 
 
 def _note_sizes(votes: Votes, sizes: Mapping[str, float] | None, notes: list[str]) -> None:

@@ -34,7 +34,7 @@ def refused(result, *words):
 def test_compute_prints_a_table(run):
     result = run("compute", "votes.csv", "--bootstrap", 100, "--sizes", "gallery.json")
     assert result.exit_code == 0, result.output
-    for word in ("fp16", "95 % interval", "Judges are resampled", "100 rounds", "1.29 GB", "votes.csv"):
+    for word in ("fp16", "95 % interval", "40 judges and 30 prompts", "100 rounds", "1.29 GB", "votes.csv"):
         assert word in result.stdout
 
 

@@ -78,7 +78,7 @@ def test_latex_has_the_rows_and_escapes(table, unknown):
     assert len(body) == 5
     assert all(len(re.split(r"(?<!\\)&", line)) == len(COLUMNS) and line.endswith(r"\\") for line in body)
     assert r"w4\_a8 \& <50 \% | \#1 \textbackslash{} \{x\}\textasciitilde{}\textasciicircum{}\$" in text
-    assert '% cluster: "judge"' in text
+    assert '% cluster: "both"' in text
     assert "---" in formats.to_latex(unknown)
 
 
@@ -105,7 +105,7 @@ def test_every_format_carries_settings_and_notes(table):
         ):
             assert word in text, (render, word)
         assert "left out: nothing" in text
-        assert "Judges are resampled" in text
+        assert "Only 40 judges" in text
 
 
 def test_terminal_table(table, unknown):

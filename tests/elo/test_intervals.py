@@ -2,16 +2,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from elo.counts import count
+from elo.counts import Counts, count
 from elo.errors import SettingsError
-from elo.intervals import bootstrap, percentile_intervals, rank_ranges
-from elo.paired import fit_bradley_terry, fit_rounds
+from elo.existence import NoMaximum
+from elo.intervals import bootstrap, choose_clusters, cluster_notes, percentile_intervals, probability_best
+from elo.paired import fit, fit_bradley_terry, fit_rounds
 from elo.votes import read_votes
 
 
-def draw(frame, **options):
+def draw(frame, cluster="judge", **options):
     votes = read_votes(frame)
-    return bootstrap(votes, fit_bradley_terry(count(votes)).log_strength, **options)
+    counts = count(votes, by=choose_clusters(votes, cluster))
+    return bootstrap(counts, fit_bradley_terry(counts), cluster=cluster, **options)
 
 
 @pytest.mark.parametrize("name", ["food", "simple", "quant"])
@@ -28,19 +30,32 @@ def test_golden_percentile_intervals(golden, name):
     without = expected["resamples without a finite maximum (skipped)"] / expected["rounds"]
     assert boot.no_maximum / boot.rounds == pytest.approx(without, abs=0.012)
     assert len(boot.draws) == boot.rounds - boot.no_maximum
-    assert any("no finite maximum" in note for note in boot.notes) == (boot.no_maximum > 0)
 
 
-def test_auto_takes_judges_then_prompts_then_votes(five):
-    options = {"rounds": 20}
-    assert (draw(five, **options).cluster, draw(five, **options).clusters) == ("judge", 40)
+def chosen(frame, cluster="auto"):
+    votes = read_votes(frame)
+    groups = choose_clusters(votes, cluster)
+    return groups, cluster_notes(votes, groups)
+
+
+def test_auto_takes_every_one_of_judge_and_prompt_with_20_values(five):
+    assert chosen(five)[0] == ("judge", "prompt")
     few = five.assign(judge=five["judge"].map(lambda j: int(j[1:]) % 7))
-    assert draw(few, **options).cluster == "prompt"
-    boot = draw(few.drop(columns="prompt_id"), **options)
-    assert (boot.cluster, boot.clusters) == ("vote", 800)
-    assert "Votes by the same person are treated as independent (7 judges)" in boot.notes[0]
-    assert "(who voted is not known)" in draw(five[["model_a", "model_b", "winner"]], **options).notes[0]
-    assert any("Only 40 judges" in note for note in draw(five, **options).notes)
+    assert chosen(few)[0] == ("prompt",)
+    assert chosen(five.drop(columns="prompt_id"))[0] == ("judge",)
+    assert chosen(five, "vote")[0] == ()
+    groups, notes = chosen(few.drop(columns="prompt_id"))
+    assert groups == ()
+    assert "Votes by the same person are treated as independent (7 judges)" in notes[0]
+    assert "(who voted is not known)" in chosen(five[["model_a", "model_b", "winner"]])[1][0]
+
+
+def test_few_clusters_are_said(five):
+    notes = " ".join(chosen(five)[1])
+    assert "Only 40 judges" in notes
+    assert "Only 30 prompts" in notes
+    assert "they speak of these prompts" in chosen(five, "judge")[1][0]
+    assert "they speak of these judges" in chosen(five, "prompt")[1][0]
 
 
 def test_clusters_are_resampled_whole(five):
@@ -92,20 +107,40 @@ def test_unknown_judges_are_clusters_of_their_own(five):
 
 def test_settings_that_do_not_fit(five):
     with pytest.raises(SettingsError, match="does not say the judge"):
-        draw(five.drop(columns="judge"), cluster="judge")
+        chosen(five.drop(columns="judge"), "judge")
     with pytest.raises(SettingsError, match="share one prompt; two are needed"):
-        draw(five.assign(prompt_id="same"), cluster="prompt")
-    with pytest.raises(SettingsError, match="cluster 'both': expected one of auto, vote, judge, prompt"):
-        draw(five, cluster="both")
+        chosen(five.assign(prompt_id="same"), "both")
+    with pytest.raises(SettingsError, match="cluster 'all': expected one of auto, vote, judge, prompt, both"):
+        chosen(five, "all")
 
 
-def test_rank_ranges_tell_what_is_open():
-    rng = np.random.default_rng(0)
-    draws = np.column_stack([rng.normal(10, 1, 999), rng.normal(0, 1, 999), rng.normal(0, 1, 999)])
-    low, high = rank_ranges(draws)
-    assert (low.tolist(), high.tolist()) == ([1, 2, 2], [1, 3, 3])
+def test_probability_best_shares_ties():
+    draws = np.array([[2.0, 1, 0], [1, 2, 0], [2, 2, 0], [3, 1, 0]])
+    assert probability_best(draws).tolist() == [0.625, 0.375, 0]
 
 
-def test_rounds_without_maximum_are_nan_and_no_draws_no_interval():
-    assert np.isnan(fit_rounds(np.zeros((3, 2, 2)), np.zeros(2))).all()
+@pytest.mark.parametrize("model", ["davidson", "rao-kupper"])
+def test_rounds_of_tie_models_are_each_fit_alone(five, model):
+    """Every round fits as it does alone, and NaN stands where it has no maximum alone."""
+    for frame in (five, five[:25]):
+        counts = count(read_votes(frame))
+        like = fit(counts, model)
+        rng = np.random.default_rng(0)
+        used = counts.number.ravel() / counts.total
+        rounds = rng.multinomial(round(counts.total), used, size=12).reshape(12, 3, 5, 5)
+        for row, number in zip(fit_rounds(rounds.astype(float), like), rounds, strict=True):
+            try:
+                alone = fit(Counts(counts.names, number.astype(float)), model)
+            except NoMaximum:
+                assert np.isnan(row).all()
+            else:
+                if number[2].any():
+                    np.testing.assert_allclose(row, alone.log_strength, atol=1e-8)
+                else:
+                    assert np.isnan(row).all()
+
+
+def test_rounds_without_maximum_are_nan_and_no_draws_no_interval(five):
+    like = fit_bradley_terry(count(read_votes(five)))
+    assert np.isnan(fit_rounds(np.zeros((3, 3, 5, 5)), like)).all()
     assert np.isnan(percentile_intervals(np.empty((0, 3)))).all()

@@ -42,13 +42,19 @@ def test_settings_say_all_it_takes(five):
     assert table.settings == {
         "method": "bradley-terry",
         "ties": "half a win for each side",
+        "tie_parameter": None,
+        "side": False,
+        "side_effect": None,
+        "prior": 0,
         "k": 16,
         "base": 1500,
         "scale": 200,
         "anchor": None,
-        "interval": "95 % percentile bootstrap",
-        "cluster": "judge",
-        "clusters": 40,
+        "interval": "95 % sandwich",
+        "cluster": "both",
+        "clusters": {"judge": 40, "prompt": 30},
+        "resampled": table.settings["resampled"],
+        "design_effect": table.settings["design_effect"],
         "rounds": 60,
         "rounds_without_maximum": 0,
         "seed": 7,
@@ -124,10 +130,13 @@ def test_method_elo_has_no_interval_and_says_so(five):
     assert "depends on the order" in table.notes[0]
 
 
-def test_no_bootstrap_is_said(five):
-    table = elo.compute(elo.read_votes(five), bootstrap=0)
-    assert table.ratings["ci_low"].isna().all()
-    assert any("No intervals were asked for" in note for note in table.notes)
+def test_without_bootstrap_intervals_stand_and_draws_are_none(five):
+    votes = elo.read_votes(five)
+    with_draws, without = elo.compute(votes, bootstrap=20), elo.compute(votes, bootstrap=0)
+    np.testing.assert_array_equal(without.ratings["ci_low"], with_draws.ratings["ci_low"])
+    assert without.draws.shape == (0, 5)
+    assert without.probability_best() is None
+    assert without.settings["rounds"] == 0
 
 
 def test_sizes(five, sizes):
@@ -140,13 +149,14 @@ def test_sizes(five, sizes):
 @pytest.mark.parametrize(
     "options,message",
     [
-        ({"method": "davidson"}, "method 'davidson': expected one of bradley-terry, elo"),
+        ({"method": "glicko"}, "method 'glicko': expected one of bradley-terry, davidson, rao-kupper, elo"),
+        ({"prior": -1}, "prior -1: expected a number of votes"),
         ({"k": 0}, "k 0: expected a number above 0"),
         ({"scale": float("nan")}, "scale nan"),
         ({"base": float("inf")}, "base inf"),
         ({"bootstrap": -1}, "bootstrap -1"),
         ({"seed": -1}, "seed -1"),
-        ({"cluster": "both"}, "cluster 'both'"),
+        ({"cluster": "all"}, "cluster 'all'"),
         ({"anchor": {"fp8": 1000}}, "anchor 'fp8': no votes on it; there are fp16, qsched"),
         ({"anchor": {"fp16": 1000, "w4a4": 900}}, "expected one method and its rating"),
         ({"anchor": {"fp16": float("nan")}}, "expected a finite rating"),
