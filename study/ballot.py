@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -149,8 +149,5 @@ def _store(session: Session, voter: Voter, trial_id: str, given: Answer) -> None
 
 
 def _ballot(session: Session, voter: Voter, protocol: Protocol) -> Ballot:
-    trials = open_trials(session, voter, protocol)
-    done = session.scalar(
-        select(func.count()).where(Assignment.voter_id == voter.id, Assignment.state == "voted")
-    )
-    return Ballot(done or 0, voter.trials, trials)
+    done, trials = open_trials(session, voter, protocol)
+    return Ballot(done, voter.trials, trials)

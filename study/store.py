@@ -7,9 +7,10 @@ for each other and nobody else's do (SQLite has one writer at a time anyway).
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from alembic import command
@@ -37,6 +38,7 @@ class Store:
 
     engine: Engine
     served: Path
+    turn: AbstractContextManager[Any]  # what a thread waits for before it writes
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -48,6 +50,7 @@ class Store:
     def write(self) -> Iterator[Session]:
         """A session that is committed at the end, or rolled back when anything is raised."""
         with (
+            self.turn,
             self.engine.connect().execution_options(writes=True) as connection,
             Session(connection, expire_on_commit=False) as session,
             session.begin(),
@@ -83,9 +86,11 @@ def open_store(folder: str | Path, url: str | None = None) -> Store:
         raise StoreError(
             f"DATABASE_URL: {engine.dialect.name} is not supported; expected sqlite or postgresql"
         )
-    if engine.dialect.name == "sqlite":
-        _make_sqlite_safe(engine)
-    return Store(engine, folder / "served")
+    if engine.dialect.name == "postgresql":
+        return Store(engine, folder / "served", nullcontext())
+    _make_sqlite_safe(engine)
+    # SQLite's one writer: threads of a process queue here, woken in time; SQLite itself would have them poll.
+    return Store(engine, folder / "served", Lock())
 
 
 def _make_sqlite_safe(engine: Engine) -> None:

@@ -28,22 +28,18 @@ class Trial:
     height: int
 
 
-def open_trials(session: Session, voter: Voter, protocol: Protocol) -> list[Trial]:
-    """The voter's unanswered trials in order, filled up to the one on screen and `prefetch` more.
+def open_trials(session: Session, voter: Voter, protocol: Protocol) -> tuple[int, list[Trial]]:
+    """How many trials the voter has answered, and the unanswered ones in order.
 
-    Within a write transaction that holds the voter's row.
+    These are filled up to the one on the screen and `prefetch` more. Within a write transaction that
+    holds the voter's row.
     """
-    given = session.scalar(select(func.count()).where(Assignment.voter_id == voter.id)) or 0
-    waiting = (
-        session.scalar(
-            select(func.count()).where(Assignment.voter_id == voter.id, Assignment.state == "open")
-        )
-        or 0
-    )
-    while waiting < 1 + protocol.prefetch and given < voter.trials:
-        if not assign(session, voter, given, protocol):
+    states = select(Assignment.state, func.count()).where(Assignment.voter_id == voter.id)
+    counted = {row[0]: row[1] for row in session.execute(states.group_by(Assignment.state))}
+    voted, waiting = counted.get("voted", 0), counted.get("open", 0)
+    for position in range(voted + waiting, min(voter.trials, voted + 1 + protocol.prefetch)):
+        if not assign(session, voter, position, protocol):
             break
-        given, waiting = given + 1, waiting + 1
     rows = session.execute(
         select(Assignment.trial_id, Assignment.position, PromptRow.text, ImageRow.width, ImageRow.height)
         .join(ImageRow, ImageRow.id == Assignment.left_image)
@@ -51,7 +47,7 @@ def open_trials(session: Session, voter: Voter, protocol: Protocol) -> list[Tria
         .where(Assignment.voter_id == voter.id, Assignment.state == "open")
         .order_by(Assignment.position)
     )
-    return [Trial(*row) for row in rows]
+    return voted, [Trial(*row) for row in rows]
 
 
 def assign(session: Session, voter: Voter, position: int, protocol: Protocol) -> bool:
@@ -104,11 +100,13 @@ def choose_cell(session: Session, voter_id: str, draw: float) -> Cell | None:
     Reads counters through an index; its cost depends on the voter's own trials, never on votes cast.
     """
     unseen = ~exists().where(Assignment.voter_id == voter_id, Assignment.cell_id == Cell.id)
-    least = session.scalar(select(Cell.votes).where(unseen).order_by(Cell.votes).limit(1))
-    if least is None:
+    last = select(func.max(Cell.shuffle)).scalar_subquery()
+    found = session.execute(select(Cell.votes, last).where(unseen).order_by(Cell.votes).limit(1)).first()
+    if found is None:
         return None
+    least, end = found
     # Cells stand in a random circle; go on from a random point to the first that fits.
-    start = int(draw * (1 + (session.scalar(select(func.max(Cell.shuffle))) or 0)))
+    start = int(draw * (end + 1))
     first = select(Cell).where(unseen, Cell.votes == least).order_by(Cell.shuffle).limit(1)
     return session.scalar(first.where(Cell.shuffle >= start)) or session.scalar(first)
 
