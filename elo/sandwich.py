@@ -55,9 +55,9 @@ def sandwich(counts: Counts, fitted: Fit, groups: Sequence[str] = ()) -> Sandwic
     small by that.
     """
     scores = cell_scores(fitted).reshape(counts.number.size, -1)
-    bread = _bread(fitted)
+    inverse = bread(fitted)
     # (cells, p): what one vote of a cell moves the parameters
-    moves = scores @ bread
+    moves = scores @ inverse
     number = counts.number.reshape(-1, 1)
     by_vote = moves.T @ (number * moves)
     parts = [_by_cluster(counts.by[group], moves) for group in groups]
@@ -86,8 +86,8 @@ def two_sided_p(t: np.ndarray, freedom: float) -> np.ndarray:
     return np.asarray(2 * (ndtr(below) if np.isinf(freedom) else stdtr(freedom, below)))
 
 
-def _bread(fitted: Fit) -> np.ndarray:
-    """(p, p) inverse of the information among θ of mean 0."""
+def bread(fitted: Fit) -> np.ndarray:
+    """(p, p) inverse of the information among θ of mean 0: what a unit of gradient moves the parameters."""
     m, p = len(fitted.names), len(fitted.parameters)
     filled = fitted.information.copy()
     filled[:m, :m] += np.trace(filled[:m, :m]) / (m * m)
