@@ -190,6 +190,69 @@ def _compute_by(
         click.echo(f"wrote {out}", err=True)
 
 
+@cli.command()
+@click.argument("votes")
+@click.option("--question", help="Which question to look at, where the votes have several.")
+@click.option("--map", "column_map", type=Pairs("OURS=THEIRS,…", str, many=True), help="Columns by name.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+def raters(votes: str, question: str | None, column_map: dict[str, str] | None, as_json: bool) -> None:
+    """Describe the people behind VOTES: speed, sides, repeats, and who stands out.
+
+    \b
+    Example:
+      elo raters votes.parquet
+    """
+    with one_line_errors():
+        from elo.raters import raters as describe
+        from elo.raters import read_answers, to_json, to_terminal
+        from elo.votes import read_votes
+
+        read = read_votes(votes, column_map=column_map, question=question)
+        found = describe(read, read_answers(votes, column_map))
+        click.echo(to_json(found) if as_json else to_terminal(found), nl=False)
+
+
+@cli.command()
+@click.option("--gap", type=float, help="Elo points that two methods are apart.")
+@click.option("--votes", type=int, help="Votes on each pair.")
+@click.option("--power", type=float, help="Chance to find the gap.  [default: 0.8]")
+@click.option(
+    "--alpha", type=float, default=0.05, show_default=True, help="Two-sided chance of a false find."
+)
+@click.option("--ties", type=float, default=0, show_default=True, help="Share of votes that are ties.")
+@click.option(
+    "--design-effect",
+    type=float,
+    default=1,
+    show_default=True,
+    help="How many times judges who differ widen the variance (elo compute --json tells it).",
+)
+@click.option("--methods", type=int, default=2, show_default=True, help="Methods, all pairs alike.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a sentence.")
+def plan(as_json: bool, **options: Any) -> None:
+    """Tell the votes a gap needs, the gap some votes can show, or the power of both.
+
+    \b
+    Example:
+      elo plan --gap 30 --ties 0.15 --methods 6
+    """
+    with one_line_errors():
+        import json
+        from dataclasses import asdict
+
+        from elo.planning import plan as solve
+
+        found = solve(**options)
+    if as_json:
+        click.echo(json.dumps(asdict(found), indent=2))
+    else:
+        click.echo(
+            f"{found.votes} votes on each pair ({found.total} in all, {found.methods} methods) find a gap of "
+            f"{found.gap:.4g} Elo points with power {found.power:.3g} at alpha {found.alpha:g}, two-sided; "
+            f"{found.ties:.0%} ties, design effect {found.design_effect:g}."
+        )
+
+
 @cli.group()
 def plot() -> None:
     """Draw the ratings."""
