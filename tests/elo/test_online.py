@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from elo.online import sequential_elo
+from elo.online import elo_over_orders, sequential_elo
 from elo.votes import read_votes
 
 
@@ -32,3 +32,23 @@ def test_the_sum_is_kept_and_nothing_overflows(five):
         ratings = sequential_elo(read_votes(five), k=k, scale=scale).ratings
         assert np.isfinite(ratings).all()
         assert ratings.sum() == pytest.approx(5000, rel=1e-6 * k)
+
+
+@pytest.mark.parametrize("name", ["food", "quant"])
+def test_golden_over_random_orders(golden, name):
+    case, frame = golden(name)
+    spread = elo_over_orders(read_votes(frame), orders=2000)
+    expected = case["elo_mean_over_4000_random_orders_K32"]
+    for i, method in enumerate(spread.names):
+        want = expected[method]
+        assert spread.mean[i] == pytest.approx(want["mean"], abs=4 * np.hypot(1, 2**0.5) * want["mean_se"])
+        assert spread.sd[i] == pytest.approx(want["sd"], rel=0.08)
+
+
+def test_orders_side_by_side_are_each_order_alone(five):
+    votes = read_votes(five[:60])
+    drawn = np.random.default_rng(3).permutation(60)
+    alone = sequential_elo(read_votes(five[:60].drop(columns="tstamp").iloc[drawn]))
+    spread = elo_over_orders(votes, orders=1, seed=3)
+    np.testing.assert_allclose(spread.mean, alone.ratings, atol=1e-9)
+    assert (spread.sd == 0).all()

@@ -4,7 +4,7 @@ import pytest
 
 import elo
 from elo.online import sequential_elo
-from elo.tables import COLUMNS
+from elo.tables import COLUMNS, compute_by
 
 DESIGN = "rank method rating ci_low ci_high votes wins losses ties win_rate elo size_gb"
 
@@ -167,3 +167,32 @@ def test_settings_that_do_not_fit(five, options, message):
     with pytest.raises(elo.SettingsError) as caught:
         elo.compute(elo.read_votes(five), **options)
     assert message in str(caught.value)
+
+
+def test_by_category_is_each_category_alone(five):
+    five["category"] = np.where(np.arange(800) % 3 == 0, "people", "places")
+    tables = compute_by(elo.read_votes(five), bootstrap=0)
+    assert list(tables) == ["people", "places"]
+    alone = elo.compute(elo.read_votes(five[five["category"] == "people"]), bootstrap=0)
+    pd.testing.assert_frame_equal(tables["people"].ratings, alone.ratings)
+    assert tables["people"].settings["left_out"] == {"category other than people": 533}
+    with pytest.raises(elo.SettingsError, match="does not say the category"):
+        compute_by(elo.read_votes(five.drop(columns="category")))
+
+
+def test_tie_models_and_prior_are_told(golden, five):
+    table = elo.compute(elo.read_votes(golden("quant")[1]), method="davidson", bootstrap=20)
+    assert table.settings["tie_parameter"] == pytest.approx(0.4943553668, abs=1e-9)
+    assert table.settings["ties"] == "an outcome of its own (Davidson)"
+    tiny = elo.compute(elo.read_votes(golden("tiny")[1]), prior=0.5, bootstrap=0)
+    assert tiny.ratings["rating"].notna().all()
+    assert any("A prior of 0.5 votes on every pair that met" in note for note in tiny.notes)
+
+
+def test_intervals_of_differences_to_the_anchor_are_of_the_pair(five):
+    table = elo.compute(elo.read_votes(five), bootstrap=0, anchor={"fp16": 1000})
+    rows = table.ratings.set_index("method")
+    pairs = table.win_rates().set_index(["method_a", "method_b"])
+    width = rows.loc["qsched", "ci_high"] - rows.loc["qsched", "ci_low"]
+    error = pairs.loc[("fp16", "qsched"), "error"]
+    assert width / error == pytest.approx(2 * 2.045, abs=0.01)  # Student's t, 30 prompts
