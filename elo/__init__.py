@@ -11,22 +11,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from elo.bars import bars_plot, preferences
+    from elo.compare import Comparison
     from elo.errors import InputError, SettingsError, SizesError, VotesError
     from elo.formats import write_table
-    from elo.pareto import read_sizes
-    from elo.plots import pareto_plot, save_plot
+    from elo.panels import components
+    from elo.pareto import pareto_front, read_costs, read_sizes
+    from elo.plots import pareto_panels, pareto_plot, save_plot
     from elo.tables import RatingTable, compute
-    from elo.votes import Votes, read_votes
+    from elo.votes import Votes, count_votes, read_votes
 
 __all__ = [
+    "Comparison",
     "InputError",
     "RatingTable",
     "SettingsError",
     "SizesError",
     "Votes",
     "VotesError",
+    "bars_plot",
+    "components",
     "compute",
+    "count_votes",
+    "pareto_front",
+    "pareto_panels",
     "pareto_plot",
+    "preferences",
+    "read_costs",
     "read_sizes",
     "read_votes",
     "save_plot",
@@ -34,14 +45,22 @@ __all__ = [
 ]
 
 _HOME = {
+    "Comparison": "elo.compare",
     "InputError": "elo.errors",
     "RatingTable": "elo.tables",
     "SettingsError": "elo.errors",
     "SizesError": "elo.errors",
     "Votes": "elo.votes",
     "VotesError": "elo.errors",
+    "bars_plot": "elo.bars",
+    "components": "elo.panels",
     "compute": "elo.tables",
+    "count_votes": "elo.votes",
+    "pareto_front": "elo.pareto",
+    "pareto_panels": "elo.plots",
     "pareto_plot": "elo.plots",
+    "preferences": "elo.bars",
+    "read_costs": "elo.pareto",
     "read_sizes": "elo.pareto",
     "read_votes": "elo.votes",
     "save_plot": "elo.plots",

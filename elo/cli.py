@@ -1,4 +1,4 @@
-"""The command `elo`: `elo compute` and `elo plot pareto`.
+"""The command `elo`: compute, plot pareto, plot bars, compare.
 
 Only wires: every command reads, calls one function and writes. Pandas, SciPy and Matplotlib are imported
 when a command runs, so that `--help` answers at once.
@@ -55,6 +55,38 @@ class Pairs(click.ParamType):
         return pairs
 
 
+def reading_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that say how VOTES is read."""
+    options = [
+        click.option("--question", help="Which question to rate, where the votes have several."),
+        click.option(
+            "--map",
+            "column_map",
+            type=Pairs("OURS=THEIRS,…", str, many=True),
+            help="Columns by name: model_a=left_image,judge=who.",
+        ),
+        click.option(
+            "--on-error",
+            type=click.Choice(["stop", "skip"]),
+            default="stop",
+            show_default=True,
+            help="At a row that cannot be read: stop, or leave it out and count it.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def figure_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of every figure."""
+    out = click.Path()
+    command = click.option("--json", "as_json", is_flag=True, help="Print the numbers too, as JSON.")(command)
+    return click.option(
+        "-o", "--out", type=out, required=True, metavar="FILE", help="Write .svg, .pdf or .png."
+    )(command)
+
+
 def rating_options(command: Callable[..., None]) -> Callable[..., None]:
     """Options that say how votes become ratings, shared by every command that rates."""
     options = [
@@ -84,7 +116,6 @@ def rating_options(command: Callable[..., None]) -> Callable[..., None]:
             type=Pairs("NAME=RATING", float),
             help="Fix one method instead of the mean, such as FP16=1000.",
         ),
-        click.option("--question", help="Which question to rate, where the votes have several."),
         click.option(
             "--bootstrap",
             type=click.IntRange(min=0),
@@ -103,16 +134,10 @@ def rating_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Seed of the bootstrap."
         ),
-        click.option(
-            "--map",
-            "column_map",
-            type=Pairs("OURS=THEIRS,…", str, many=True),
-            help="Columns by name: model_a=left_image,judge=who.",
-        ),
     ]
     for option in reversed(options):
         command = option(command)
-    return command
+    return reading_options(command)
 
 
 @click.group()
@@ -169,12 +194,11 @@ def _compute_by(
     from elo import formats
     from elo.pareto import read_sizes
     from elo.tables import compute_by
-    from elo.votes import read_votes
 
     if out and not out.endswith(".json"):
         raise BadInput(f"{out}: several tables (--by) go into one .json file")
     known = read_sizes(sizes) if sizes else None
-    read = read_votes(votes, column_map=options.pop("column_map"), question=options.pop("question"))
+    read = _read(votes, options)
     tables = compute_by(read, by, sizes=known, **options)
     document = {"by": by, "tables": {name: json.loads(formats.to_json(t)) for name, t in tables.items()}}
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
@@ -261,38 +285,134 @@ def plot() -> None:
 @plot.command()
 @click.argument("votes")
 @click.option(
-    "--sizes", type=click.Path(), required=True, help="gallery.json, or a CSV with method,size_bytes."
+    "--sizes",
+    "costs",
+    type=click.Path(),
+    required=True,
+    help="gallery.json, or a CSV with method and the cost.",
 )
 @click.option(
-    "-o", "--out", type=click.Path(), required=True, metavar="FILE", help="Write .svg, .pdf or .png."
+    "--cost",
+    default="size_bytes",
+    show_default=True,
+    metavar="COLUMN",
+    help="Which cost of that file: size_bytes, latency_ms, …",
 )
+@figure_options
 @rating_options
-def pareto(votes: str, sizes: str, out: str, **options: Any) -> None:
-    """Plot rating against size, with 95 % intervals and the Pareto front.
+def pareto(votes: str, costs: str, cost: str, out: str, as_json: bool, **options: Any) -> None:
+    """Plot rating against cost, with 95 % intervals and the Pareto front.
+
+    Base models that were never compared with one another stand on panels of their own.
 
     \b
     Example:
       elo plot pareto votes.parquet --sizes gallery.json -o pareto.svg
     """
     with one_line_errors():
-        from elo import plots
-        from elo.pareto import read_sizes
+        from elo import panels, plots
+        from elo.pareto import read_costs
+        from elo.tables import compute
 
         plots.check_format(out)
-        known = read_sizes(sizes)
-        table = _rate(votes, sizes, options)
-        axes = plots.pareto_plot(table, known)
-        plots.save_plot(axes, out, table.settings)
-    for note in table.notes:
+        known = read_costs(costs, cost)
+        parts = panels.components(_read(votes, options))
+        tables = [compute(part, **options) for part in parts]
+        axes = plots.pareto_panels(tables, known, cost=cost)
+        plots.save_plot(axes[0], out, {"panels": [table.settings for table in tables]})
+        _told_of_plot(out, [plots.pareto_record(table, known, cost) for table in tables] if as_json else None)
+    for note in dict.fromkeys(note for table in tables for note in table.notes):
         click.echo(f"• {note}", err=True)
+
+
+@plot.command()
+@click.argument("votes")
+@click.option(
+    "--against", default="fp16", show_default=True, metavar="METHOD", help="The method the others met."
+)
+@figure_options
+@reading_options
+def bars(votes: str, against: str, out: str, as_json: bool, **options: Any) -> None:
+    """Plot how often each method won, tied and lost against one of them.
+
+    With base models that were never compared, --against fp16 means each one's own …/fp16.
+
+    \b
+    Example:
+      elo plot bars votes.parquet --against fp16 -o bars.svg
+    """
+    with one_line_errors():
+        from elo import bars as preference
+        from elo import panels, plots
+        from elo.votes import count_votes
+
+        plots.check_format(out)
+        counted = panels.split_counts(count_votes(votes, **options))
+        found = [
+            preference.preferences(part, preference.find_against(part.names, against)) for part in counted
+        ]
+        axes = preference.bars_panels(found)
+        told = {"against": [part.against for part in found], "interval": "95 % Wilson", "source": votes}
+        plots.save_plot(axes[0], out, told)
+        _told_of_plot(out, [part.records() for part in found] if as_json else None)
+
+
+def _told_of_plot(out: str, panels: list[Any] | None) -> None:
+    if panels is not None:
+        _echo_json({"panels": panels})
     click.echo(f"wrote {out}", err=True)
+
+
+def _echo_json(document: Any) -> None:
+    import json
+
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+@cli.command()
+@click.argument("before")
+@click.argument("after")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(min=2),
+    default=1000,
+    show_default=True,
+    metavar="ROUNDS",
+    help="Rounds of the bootstrap of the differences.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Its seed.")
+@reading_options
+def compare(before: str, after: str, as_json: bool, bootstrap: int, seed: int, **options: Any) -> None:
+    """Say what changed between two dumps of votes, and whether it means anything.
+
+    \b
+    Example:
+      elo compare monday.parquet friday.parquet
+    """
+    with one_line_errors():
+        from elo import compare as comparison
+        from elo.votes import read_votes
+
+        one, two = (read_votes(votes, **options) for votes in (before, after))
+        found = comparison.compare(one, two, bootstrap=bootstrap, seed=seed)
+        if as_json:
+            _echo_json(found.record())
+        else:
+            click.echo(comparison.to_terminal(found), nl=False)
+
+
+def _read(votes: str, options: dict[str, Any]) -> Any:
+    """Read VOTES with the reading options, which are taken out of `options`."""
+    from elo.votes import read_votes
+
+    return read_votes(votes, **{name: options.pop(name) for name in ("column_map", "question", "on_error")})
 
 
 def _rate(votes: str, sizes: str | None, options: dict[str, Any]) -> Any:
     from elo.pareto import read_sizes
     from elo.tables import compute
-    from elo.votes import read_votes
 
     known = read_sizes(sizes) if sizes else None
-    read = read_votes(votes, column_map=options.pop("column_map"), question=options.pop("question"))
+    read = _read(votes, options)
     return compute(read, sizes=known, **options)

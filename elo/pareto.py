@@ -12,6 +12,8 @@ import numpy as np
 
 from elo.errors import SizesError
 
+SIZE = "size_bytes"
+
 
 @dataclass(frozen=True, eq=False)
 class ParetoFront:
@@ -20,6 +22,10 @@ class ParetoFront:
     on_front      (m,) bool
     dominated_by  per method, the names of those that cost no more and rate no lower, one of it strictly
     probability   (m,) share of the bootstrap rounds in which the method is on the front, None without draws
+    dominates     (m, m) share of the rounds in which i dominates j, None without draws
+    hypervolume   area under the front, from the lowest rating up to each rating and from each cost to the
+                  dearest, in points × factors of ten of cost: what the cheap methods gain together
+    hypervolume_interval  its central 95 % over the rounds, against the same corner; None without draws
     """
 
     names: tuple[str, ...]
@@ -28,6 +34,9 @@ class ParetoFront:
     on_front: np.ndarray
     dominated_by: tuple[tuple[str, ...], ...]
     probability: np.ndarray | None
+    dominates: np.ndarray | None
+    hypervolume: float
+    hypervolume_interval: tuple[float, float] | None
 
 
 def pareto_front(
@@ -35,22 +44,36 @@ def pareto_front(
 ) -> ParetoFront:
     """Find the Pareto front of m methods.
 
-    cost, rating  (m,), finite
+    cost, rating  (m,), finite; cost above 0
     draws         (r, m) bootstrap draws of the ratings; the costs are known without error
     """
     names = tuple(names)
     cost, rating = np.asarray(cost, dtype=float), np.asarray(rating, dtype=float)
     dominated = _dominates(cost, rating[None])[0]
+    drawn = None if draws is None or not len(draws) else _dominates(cost, draws)
+    area = _hypervolumes(cost, rating[None], rating.min(initial=math.inf))[0]
+    interval = None
+    if draws is not None and drawn is not None:
+        areas = _hypervolumes(cost, draws, rating.min())
+        interval = (float(np.quantile(areas, 0.025)), float(np.quantile(areas, 0.975)))
     return ParetoFront(
         names=names,
         cost=cost,
         rating=rating,
         on_front=~dominated.any(axis=0),
         dominated_by=tuple(tuple(names[i] for i in np.flatnonzero(column)) for column in dominated.T),
-        probability=None
-        if draws is None or not len(draws)
-        else (~_dominates(cost, draws).any(axis=1)).mean(axis=0),
+        probability=None if drawn is None else (~drawn.any(axis=1)).mean(axis=0),
+        dominates=None if drawn is None else drawn.mean(axis=0),
+        hypervolume=float(area),
+        hypervolume_interval=interval,
     )
+
+
+def _hypervolumes(cost: np.ndarray, ratings: np.ndarray, floor: float) -> np.ndarray:
+    """(m,), (r, m) → (r,): ∫ max(best rating at this cost or below − floor, 0) d log₁₀ cost."""
+    order = np.argsort(cost, kind="stable")
+    best = np.maximum.accumulate(ratings[:, order] - floor, axis=1)
+    return np.maximum(best[:, :-1], 0) @ np.diff(np.log10(cost[order]))
 
 
 def _dominates(cost: np.ndarray, ratings: np.ndarray) -> np.ndarray:
@@ -63,10 +86,16 @@ def _dominates(cost: np.ndarray, ratings: np.ndarray) -> np.ndarray:
 
 
 def read_sizes(path: str | Path) -> dict[str, int]:
-    """Read method → bytes.
+    """Read method → bytes: `read_costs` of the column size_bytes, which are whole numbers."""
+    return {method: int(size) for method, size in read_costs(path, SIZE).items()}
 
-    From JSON with `methods[].{id, size_bytes}` (a gallery.json is one) or CSV `method,size_bytes`.
-    Raises SizesError: one line naming the file, the entry and what is expected.
+
+def read_costs(path: str | Path, column: str = SIZE) -> dict[str, float]:
+    """Read method → cost, in the unit of the column: size_bytes, latency_ms, energy_j, …
+
+    From JSON with `methods[].{id, <column>}` (a gallery.json is one) or CSV `method,<column>`. A method
+    may lack another cost than its size. Raises SizesError: one line naming the file, the entry and what
+    is expected.
     """
     path = Path(path)
     try:
@@ -76,23 +105,37 @@ def read_sizes(path: str | Path) -> dict[str, int]:
     except UnicodeDecodeError as error:
         raise SizesError(f"{path}: not UTF-8 text") from error
     if path.suffix.lower() == ".json":
-        entries = _json_entries(path, text)
+        entries = _json_entries(path, text, column)
     elif path.suffix.lower() == ".csv":
-        entries = _csv_entries(path, text)
+        entries = _csv_entries(path, text, column)
     else:
         raise SizesError(
-            f"{path}: expected a .json (methods with id and size_bytes) or .csv (method,size_bytes) file"
+            f"{path}: expected a .json (methods with id and {column}) or .csv (method,{column}) file"
         )
-    sizes: dict[str, int] = {}
-    for place, method, size in entries:
+    costs: dict[str, float] = {}
+    for place, method, cost in entries:
         if not isinstance(method, str) or not method.strip():
             raise SizesError(f"{place}: found {method!r}, expected the name of a method")
-        if method.strip() in sizes:
+        if method.strip() in costs:
             raise SizesError(f"{place}: method {method!r} appears twice")
-        sizes[method.strip()] = _bytes(place, method, size)
-    if not sizes:
-        raise SizesError(f"{path}: no methods in it")
-    return sizes
+        if column == SIZE or cost not in (None, ""):
+            costs[method.strip()] = _cost(place, method, cost, column)
+    if not costs:
+        raise SizesError(f"{path}: no methods in it" + (f" with {column}" if entries else ""))
+    return costs
+
+
+def cost_label(column: str) -> str:
+    """What an axis of this cost is called.
+
+    >>> cost_label("latency_ms"), cost_label("steps")
+    ('latency (ms)', 'steps')
+    """
+    if column == SIZE:
+        return "size of the stored backbone, log scale (1 GB = 10⁹ bytes)"
+    name, _, unit = column.rpartition("_")
+    units = {"ms": "ms", "s": "s", "j": "J", "kj": "kJ", "wh": "Wh", "kwh": "kWh", "w": "W", "usd": "USD"}
+    return f"{name.replace('_', ' ')} ({units[unit]})" if name and unit in units else column.replace("_", " ")
 
 
 def size_label(value: float) -> str:
@@ -107,39 +150,39 @@ def size_label(value: float) -> str:
     return f"{value:.0f} B"
 
 
-def _json_entries(path: Path, text: str) -> list[tuple[str, Any, Any]]:
+def _json_entries(path: Path, text: str, column: str) -> list[tuple[str, Any, Any]]:
     try:
         methods = json.loads(text)
     except json.JSONDecodeError as error:
         raise SizesError(f"{path}, line {error.lineno}: not JSON ({error.msg})") from error
     methods = methods.get("methods") if isinstance(methods, Mapping) else None
     if not isinstance(methods, list):
-        raise SizesError(f"{path}: expected an object with a list 'methods' of {{id, size_bytes}}")
+        raise SizesError(f"{path}: expected an object with a list 'methods' of {{id, {column}}}")
     entries = []
     for number, method in enumerate(methods):
         if not isinstance(method, Mapping):
-            raise SizesError(f"{path}, methods[{number}]: expected an object with id and size_bytes")
-        entries.append((f"{path}, methods[{number}]", method.get("id"), method.get("size_bytes")))
+            raise SizesError(f"{path}, methods[{number}]: expected an object with id and {column}")
+        entries.append((f"{path}, methods[{number}]", method.get("id"), method.get(column)))
     return entries
 
 
-def _csv_entries(path: Path, text: str) -> list[tuple[str, Any, Any]]:
+def _csv_entries(path: Path, text: str, column: str) -> list[tuple[str, Any, Any]]:
     reader = csv.DictReader(text.splitlines())
-    missing = {"method", "size_bytes"} - set(reader.fieldnames or ())
+    missing = {"method", column} - set(reader.fieldnames or ())
     if missing:
         raise SizesError(
-            f"{path}: no column {' and no column '.join(sorted(missing))}; expected method,size_bytes"
+            f"{path}: no column {' and no column '.join(sorted(missing))}; expected method,{column}"
         )
-    return [(f"{path}, line {reader.line_num}", row["method"], row["size_bytes"]) for row in reader]
+    return [(f"{path}, line {reader.line_num}", row["method"], row[column]) for row in reader]
 
 
-def _bytes(place: str, method: str, size: Any) -> int:
+def _cost(place: str, method: str, cost: Any, column: str) -> float:
     try:
-        number = float(size) if not isinstance(size, bool) else math.nan
+        number = float(cost) if not isinstance(cost, bool) else math.nan
     except (TypeError, ValueError):
         number = math.nan
-    if not (math.isfinite(number) and number >= 1 and number.is_integer()):
-        raise SizesError(
-            f"{place}: size_bytes of {method!r} is {size!r}, expected a whole number of bytes above 0"
-        )
-    return int(number)
+    whole = column != SIZE or (number.is_integer() and number >= 1)
+    if not (math.isfinite(number) and number > 0 and whole):
+        kind = "a whole number of bytes above 0" if column == SIZE else "a number above 0"
+        raise SizesError(f"{place}: {column} of {method!r} is {cost!r}, expected {kind}")
+    return number

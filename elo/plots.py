@@ -1,14 +1,13 @@
-"""Figures: rating against size, with intervals and the Pareto front.
+"""Figures: rating against cost, with intervals and the Pareto front; several base models as panels.
 
 Matplotlib axes in and out, so that a figure can be composed; `save_plot` writes files that are the same
 bytes for the same table.
 """
 
 import io
-import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +15,19 @@ import numpy as np
 
 from elo.errors import SettingsError
 from elo.formats import replace_file
-from elo.pareto import pareto_front, size_label
+from elo.labels import INK, place_labels
+from elo.panels import base_model
+from elo.pareto import SIZE, cost_label, pareto_front, size_label
 from elo.tables import RatingTable, clusters_told
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.text import Text
+    from matplotlib.figure import Figure
 
 FORMATS = (".svg", ".pdf", ".png")
 
 # Okabe and Ito, Color Universal Design (2008): told apart by colour-blind readers too.
-BLUE, GREY, INK = "#0072B2", "#767676", "#222222"
+BLUE, GREY = "#0072B2", "#767676"
 
 # Text stays text (searchable, editable) and nothing in the file depends on the moment it was made.
 STYLE: Any = {
@@ -38,29 +39,88 @@ STYLE: Any = {
 }
 
 
-def pareto_plot(table: RatingTable, sizes: Mapping[str, float], ax: "Axes | None" = None) -> "Axes":
-    """Draw rating against stored size (log axis), 95 % intervals and the Pareto front.
+def pareto_plot(
+    table: RatingTable, costs: Mapping[str, float], ax: "Axes | None" = None, *, cost: str = SIZE
+) -> "Axes":
+    """Draw rating against cost (log axis), 95 % intervals and the Pareto front.
 
-    sizes  method → bytes; methods without a size are left out
+    costs  method → cost, above 0; methods without one are left out
     ax     where to draw; None makes a figure of its own
+    cost   what it is, by the name of its column: size_bytes, latency_ms, …
 
     Filled points are on the front. The number behind a name is the share of bootstrap rounds in which
     the method is on the front. Raises SettingsError where there is nothing to draw, saying why.
     """
-    rows = table.ratings[table.ratings["method"].isin(list(sizes))]
+    rows = table.ratings[table.ratings["method"].isin(list(costs))]
     if rows.empty:
-        raise SettingsError(f"sizes: none of {', '.join(sizes)} was voted on")
+        raise SettingsError(f"{_said(cost)}: none of {', '.join(costs)} was voted on")
     if rows["rating"].isna().any():
         raise SettingsError("no ratings to plot: " + " ".join(table.notes))
-    if ax is None:
-        from matplotlib import rc_context
-        from matplotlib.figure import Figure
+    if ax is not None:
+        return _draw(ax, table, costs, rows, cost)
+    figure = new_figure(7.2, 4.6)
+    with style():
+        return _draw(figure.add_subplot(), table, costs, rows, cost)
 
-        with rc_context(STYLE):
-            figure = Figure(figsize=(7.2, 4.6))
-            figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
-            return _draw(figure.add_subplot(), table, sizes, rows)
-    return _draw(ax, table, sizes, rows)
+
+def pareto_panels(
+    tables: Sequence[RatingTable], costs: Mapping[str, float], *, cost: str = SIZE
+) -> list["Axes"]:
+    """Draw one panel a table, side by side: base models that were never compared share no scale."""
+    if len(tables) == 1:
+        return [pareto_plot(tables[0], costs, cost=cost)]
+    figure = new_figure(5.6 * len(tables), 4.6)
+    with style():
+        panels = figure.subplots(1, len(tables), squeeze=False)[0]
+        return [pareto_plot(table, costs, ax, cost=cost) for table, ax in zip(tables, panels, strict=True)]
+
+
+def pareto_record(table: RatingTable, costs: Mapping[str, float], cost: str = SIZE) -> dict[str, Any]:
+    """The numbers of a panel, ready for JSON: the front, who dominates whom, and how sure that is."""
+    rows = table.ratings[table.ratings["method"].isin(list(costs))]
+    price = np.array([float(costs[name]) for name in rows["method"]])
+    front = pareto_front(rows["method"], price, rows["rating"].to_numpy(float), table.draws[:, rows.index])
+    chance = None if front.probability is None else front.probability.tolist()
+    shares = None if front.dominates is None else front.dominates.tolist()
+    return {
+        "cost": cost,
+        "methods": [
+            {
+                "method": name,
+                cost: price[i],
+                "rating": front.rating[i],
+                "on_front": bool(front.on_front[i]),
+                "dominated_by": list(front.dominated_by[i]),
+                "probability_on_front": chance and chance[i],
+                "dominates": shares and dict(zip(front.names, shares[i], strict=True)),
+            }
+            for i, name in enumerate(front.names)
+        ],
+        "hypervolume": front.hypervolume,
+        "hypervolume_interval": front.hypervolume_interval,
+        "settings": table.settings,
+    }
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Make an empty figure of this size in inches, laid out so that nothing is cut off."""
+    from matplotlib.figure import Figure
+
+    with style():
+        figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    return figure
+
+
+def style() -> Any:
+    """Context in which text stays text and files do not depend on the moment."""
+    from matplotlib import rc_context
+
+    return rc_context(STYLE)
+
+
+def _said(cost: str) -> str:
+    return "sizes" if cost == SIZE else cost
 
 
 def save_plot(ax: "Axes", path: str | Path, settings: Mapping[str, Any] | None = None) -> None:
@@ -68,8 +128,6 @@ def save_plot(ax: "Axes", path: str | Path, settings: Mapping[str, Any] | None =
 
     `settings`, such as those of the table, travel as JSON in the file's metadata.
     """
-    from matplotlib import rc_context
-
     suffix = check_format(path)
     told = json.dumps(settings) if settings else None
     metadata: dict[str, dict[str, Any]] = {
@@ -78,7 +136,7 @@ def save_plot(ax: "Axes", path: str | Path, settings: Mapping[str, Any] | None =
         ".png": {"Description": told} if told else {},
     }
     out = io.BytesIO()
-    with rc_context(STYLE):
+    with style():
         ax.figure.canvas.figure.savefig(out, format=suffix[1:], dpi=200, metadata=metadata[suffix])
     replace_file(path, out.getvalue())
 
@@ -91,8 +149,8 @@ def check_format(path: str | Path) -> str:
     return suffix
 
 
-def _draw(ax: "Axes", table: RatingTable, sizes: Mapping[str, float], rows: Any) -> "Axes":
-    size = np.array([float(sizes[name]) for name in rows["method"]])
+def _draw(ax: "Axes", table: RatingTable, costs: Mapping[str, float], rows: Any, cost: str) -> "Axes":
+    size = np.array([float(costs[name]) for name in rows["method"]])
     rating, low, high = (rows[name].to_numpy(float) for name in ("rating", "ci_low", "ci_high"))
     front = pareto_front(rows["method"], size, rating, table.draws[:, rows.index])
     _limits(ax, size, np.concatenate([rating, low, high]))
@@ -117,13 +175,13 @@ def _draw(ax: "Axes", table: RatingTable, sizes: Mapping[str, float], rows: Any)
             zorder=4,
         )
 
-    names = list(rows["method"])
+    base, names = base_model(list(rows["method"]))
     if front.probability is not None:
         names = [
             f"{name} ({share * 100:.0f} %)" for name, share in zip(names, front.probability, strict=True)
         ]
-    _size_axis(ax)
-    ax.set_xlabel("size of the stored backbone, log scale (1 GB = 10⁹ bytes)")
+    _cost_axis(ax, cost)
+    ax.set_xlabel(cost_label(cost) if cost == SIZE else f"{cost_label(cost)}, log scale", parse_math=False)
     fixed = table.settings["anchor"] or {"mean": table.settings["base"]}
     ((level, points),) = fixed.items()
     ax.set_ylabel(f"rating in Elo points ({level} = {points:g})", parse_math=False)
@@ -131,7 +189,8 @@ def _draw(ax: "Axes", table: RatingTable, sizes: Mapping[str, float], rows: Any)
     ax.set_axisbelow(True)
     ax.spines[["top", "right"]].set_visible(False)
     ax.set_title(_caption(table, front.probability is not None), fontsize=8, color="#555555", loc="left")
-    _place_labels(ax, names, size, rating, low, high, front.on_front, np.column_stack([steps_x, steps_y]))
+    write_panel_name(ax, base, lines=2)
+    place_labels(ax, names, size, rating, low, high, front.on_front, np.column_stack([steps_x, steps_y]))
     return ax
 
 
@@ -140,8 +199,23 @@ def _caption(table: RatingTable, shares: bool) -> str:
     parts = [f"{s['n']} votes"]
     if s["interval"]:
         parts.append(f"bars: 95 % intervals over {clusters_told(s)}")
-    parts.append("filled: on the Pareto front" + (" (in % of bootstrap rounds)" if shares else ""))
-    return " · ".join(parts)
+    on_front = "filled: on the Pareto front" + (" (in % of bootstrap rounds)" if shares else "")
+    return " · ".join(parts) + "\n" + on_front
+
+
+def write_panel_name(ax: "Axes", name: str, lines: int) -> None:
+    """Write the name of a panel in bold above a title of that many lines."""
+    if name:
+        ax.annotate(
+            name,
+            (0, 1),
+            (0, 10 + 10 * lines),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            parse_math=False,
+            weight="bold",
+            color=INK,
+        ).set_gid("panel")
 
 
 def _limits(ax: "Axes", size: np.ndarray, heights: np.ndarray) -> None:
@@ -155,13 +229,13 @@ def _limits(ax: "Axes", size: np.ndarray, heights: np.ndarray) -> None:
     ax.set_ylim(low - room, high + room)
 
 
-def _size_axis(ax: "Axes") -> None:
-    """Ticks at round sizes, dense enough to read and sparse enough not to collide."""
+def _cost_axis(ax: "Axes", cost: str) -> None:
+    """Ticks at round costs, dense enough to read and sparse enough not to collide."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
     low, high = ax.get_xlim()
     ticks = np.array([])
-    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8)):
+    for steps in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 4, 6, 8)):
         ticks = np.array(
             [s * 10.0**e for e in range(int(math.log10(low)) - 1, int(math.log10(high)) + 1) for s in steps]
         )
@@ -173,113 +247,6 @@ def _size_axis(ax: "Axes") -> None:
         ticks = ticks[(ticks >= low) & (ticks <= high)]
     ax.xaxis.set_major_locator(FixedLocator(list(ticks)))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: size_label(value)))
-
-
-def _place_labels(
-    ax: "Axes",
-    names: list[str],
-    size: np.ndarray,
-    rating: np.ndarray,
-    low: np.ndarray,
-    high: np.ndarray,
-    on_front: np.ndarray,
-    front: np.ndarray,
-) -> None:
-    """Put each name beside its point, where it covers least of points, bars, front, names and edges.
-
-    Greedy: the most crowded points choose first, among places around the point at growing distance;
-    a name that had to go far gets a thin line back to its point.
-    """
-    figure = ax.figure.canvas.figure
-    figure.draw_without_rendering()  # lays out the axes, so that pixels are where they will be
-    points = ax.transData.transform(np.column_stack([size, rating]))
-    unit = figure.dpi / 72  # pixels in a point
-    taken = [(_box(x, y, 5 * unit, 5 * unit), 3.0) for x, y in points]
-    corners = ax.transData.transform(front)
-    for (x0, y0), (x1, y1) in itertools.pairwise(corners):
-        taken.append(((x0, y0 - 2.5 * unit, x1, y0 + 2.5 * unit), 1.0))
-        taken.append(((x1 - 2.5 * unit, y0, x1 + 2.5 * unit, y1), 1.0))
-    for (x, _), bottom, top in zip(points, low, high, strict=True):
-        if not math.isnan(bottom):
-            ends = ax.transData.transform([(1, bottom), (1, top)])[:, 1]
-            taken.append(((x - 3 * unit, ends[0], x + 3 * unit, ends[1]), 3.0))
-    inside = ax.get_window_extent()
-    distance = np.linalg.norm(points[:, None] - points[None], axis=2)
-    crowding = np.sort(distance, axis=1)[:, 1] if len(points) > 1 else distance[:, 0]
-    for i in np.argsort(crowding, kind="stable"):
-        x, y = points[i]
-        text: Text = ax.annotate(
-            names[i],
-            (size[i], rating[i]),
-            xytext=(0, 0),
-            textcoords="offset points",
-            parse_math=False,
-            fontsize=9,
-            zorder=6,
-        )
-        text.set_in_layout(False)
-        text.set_color(INK if on_front[i] else "#5a5a5a")
-        extent = text.get_window_extent()
-        width, height = extent.width, extent.height
-
-        def cost(
-            place: tuple[float, float, float], x: float = x, y: float = y, w: float = width, h: float = height
-        ) -> float:
-            dx, dy, penalty = place
-            box = _beside(x, y, dx * unit, dy * unit, w, h)
-            outside = w * h - _overlap(box, (inside.x0, inside.y0, inside.x1, inside.y1))
-            return penalty + (sum(weight * _overlap(box, other) for other, weight in taken) + 3 * outside) / (
-                unit * unit
-            )
-
-        dx, dy, _ = min(_places(), key=cost)
-        box = _beside(x, y, dx * unit, dy * unit, width, height)
-        text.set_position(((box[0] - x) / unit, (box[1] - y) / unit))
-        text.set_verticalalignment("bottom")
-        # Two names on one another are worst; a pixel of air lies around each.
-        taken.append(((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), 12.0))
-        if math.hypot(dx, dy) > 16:
-            nearest = (min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3]))
-            ends = ax.transData.inverted().transform([(x, y), nearest])
-            ax.plot(*ends.T, color="#999999", lw=0.7, zorder=2.5)
-
-
-Box = tuple[float, float, float, float]
-
-
-# Sides of a point in order of taste: right and left of it, above and below.
-SIDES = (
-    (1, 0.9),
-    (1, -0.9),
-    (-1, 0.9),
-    (-1, -0.9),
-    (1, 1.8),
-    (1, -1.8),
-    (-1, 1.8),
-    (-1, -1.8),
-    (0, 1),
-    (0, -1),
-)
-
-
-def _places() -> Iterator[tuple[float, float, float]]:
-    """Offsets (dx, dy) in points from the point to the near side of its label, with what each costs."""
-    for reach, far in ((8, 0), (14, 8), (22, 30), (32, 60), (44, 100), (60, 150)):
-        for taste, (dx, dy) in enumerate(SIDES):
-            yield dx * reach, dy * reach, far + taste
-
-
-def _beside(x: float, y: float, dx: float, dy: float, width: float, height: float) -> Box:
-    left = x + dx if dx > 0 else x + dx - width if dx < 0 else x - width / 2
-    bottom = y + dy - height / 2 if dx else (y + dy if dy > 0 else y + dy - height)
-    return (left, bottom, left + width, bottom + height)
-
-
-def _box(x: float, y: float, half_width: float, half_height: float) -> Box:
-    return (x - half_width, y - half_height, x + half_width, y + half_height)
-
-
-def _overlap(a: Box, b: Box) -> float:
-    """Area in square pixels that two boxes (x0, y0, x1, y1) share."""
-    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    ax.xaxis.set_major_formatter(
+        FuncFormatter(lambda value, _: size_label(value) if cost == SIZE else f"{value:g}")
+    )

@@ -139,8 +139,46 @@ def test_no_maximum_is_an_answer_not_a_failure(run, golden, tmp_path):
     )
 
 
-@pytest.mark.parametrize("command", [["compute"], ["plot", "pareto"]])
+@pytest.mark.parametrize("command", [["compute"], ["plot", "pareto"], ["plot", "bars"]])
 def test_help_has_an_example(run, command):
     result = run(*command, "--help")
     assert result.exit_code == 0
     assert f"elo {' '.join(command)} votes" in result.stdout
+
+
+def test_plot_bars(run, tmp_path):
+    result = run("plot", "bars", "votes.csv", "--against", "FP16", "-o", "b.svg", "--json")
+    assert result.exit_code == 0, result.output
+    assert "fp16 preferred" in (tmp_path / "b.svg").read_text()
+    (panel,) = json.loads(result.stdout)["panels"]
+    assert {row["method"] for row in panel} == {"w8a8", "qsched", "w4a8", "w4a4"}
+    refused(run("plot", "bars", "votes.csv", "--against", "w2", "-o", "b.svg"), "against 'w2'", "fp16")
+
+
+def test_plot_pareto_of_another_cost_and_its_numbers(run, tmp_path):
+    (tmp_path / "cost.csv").write_text("method,latency_ms\nfp16,40\nw8a8,25.5\nqsched,12\nw4a8,\n")
+    options = ["--sizes", "cost.csv", "--cost", "latency_ms", "--bootstrap", 50, "-o", "p.svg", "--json"]
+    result = run("plot", "pareto", "votes.csv", *options)
+    assert result.exit_code == 0, result.output
+    assert "latency (ms), log scale" in (tmp_path / "p.svg").read_text()
+    (panel,) = json.loads(result.stdout)["panels"]
+    assert [row["latency_ms"] for row in panel["methods"] if row["method"] == "w8a8"] == [25.5]
+    assert len(panel["methods"]) == 3
+
+
+def test_compare(run, five):
+    five[:600].to_csv("early.csv", index=False)
+    result = run("compare", "early.csv", "votes.csv", "--bootstrap", 50)
+    assert result.exit_code == 0, result.output
+    assert "No rating changed beyond chance" in result.stdout
+    document = json.loads(run("compare", "early.csv", "votes.csv", "--bootstrap", 50, "--json").stdout)
+    assert (document["before"]["votes"], document["after"]["votes"]) == (600, 800)
+    refused(run("compare", "early.csv", "gone.csv"), "gone.csv: No such file")
+    assert "elo compare monday.parquet" in run("compare", "--help").stdout
+
+
+def test_rows_that_cannot_be_read_are_skipped_and_counted(run, five):
+    five.loc[3, "winner"] = "neither"
+    five.to_csv("bad.csv", index=False)
+    result = run("compute", "bad.csv", "--on-error", "skip", "--bootstrap", 0, "--json")
+    assert json.loads(result.stdout)["settings"]["left_out"] == {"unreadable winner": 1}

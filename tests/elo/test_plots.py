@@ -16,7 +16,7 @@ def table(five, sizes):
 
 
 def labels(ax):
-    return [text for text in ax.texts if isinstance(text, Annotation)]
+    return [text for text in ax.texts if isinstance(text, Annotation) and text.get_gid() != "panel"]
 
 
 def test_svg_pdf_png(table, sizes, tmp_path):
