@@ -27,7 +27,6 @@ from study.gallery import Prompt
 
 CAPTIONS = 500
 CARD = WEIGHTS / "README.md"
-BAR = {"background": 95, "colour": 90, "shape": 80}  # percent of captions, for the 4-step student
 
 
 def run() -> None:

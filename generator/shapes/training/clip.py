@@ -19,8 +19,8 @@ from generator.shapes.training.degrade import degrade
 from generator.shapes.training.loop import Recipe, train
 
 RECIPES = {
-    "clip": Recipe("clip", steps=1800, batch=48, lr=1e-3, seed=11),
-    "judge": Recipe("judge", steps=1800, batch=48, lr=1e-3, seed=12),
+    "clip": Recipe("clip", steps=1400, batch=48, lr=1e-3, seed=11),
+    "judge": Recipe("judge", steps=1400, batch=48, lr=1e-3, seed=12),
 }
 WRONG = 2  # captions with one wrong attribute, per picture
 MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))[:, None, None]  # open_clip's defaults

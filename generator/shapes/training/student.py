@@ -22,7 +22,7 @@ from generator.shapes.training.loop import Recipe, train
 from generator.shapes.training.teacher import POOL, latent_pool
 from generator.shapes.training.teacher import RECIPE as TEACHER
 
-RECIPE = Recipe("student", steps=900, batch=32, lr=3e-4, seed=31, weight_decay=0.0, warmup=30, average=0.99)
+RECIPE = Recipe("student", steps=400, batch=32, lr=3e-4, seed=31, weight_decay=0.0, warmup=20, average=0.98)
 SUBSTEPS, GUIDANCE = 3, 2.0
 
 
