@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from elo.bars import bars_plot, preferences
     from elo.compare import Comparison
     from elo.errors import InputError, SettingsError, SizesError, VotesError
-    from elo.formats import write_table
+    from elo.formats import settings_lines, write_table
     from elo.panels import components
     from elo.pareto import pareto_front, read_costs, read_sizes
     from elo.plots import pareto_panels, pareto_plot, save_plot
@@ -41,6 +41,7 @@ __all__ = [
     "read_sizes",
     "read_votes",
     "save_plot",
+    "settings_lines",
     "write_table",
 ]
 
@@ -64,6 +65,7 @@ _HOME = {
     "read_sizes": "elo.pareto",
     "read_votes": "elo.votes",
     "save_plot": "elo.plots",
+    "settings_lines": "elo.formats",
     "write_table": "elo.formats",
 }
 

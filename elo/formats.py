@@ -69,7 +69,7 @@ def to_terminal(table: RatingTable, *, width: int | None = None, color: bool = F
         needed = console.measure(shown).maximum
     console.width = max(width or 100, needed)
     console.print(shown)
-    for sentence in _settings_lines(table.settings):
+    for sentence in settings_lines(table.settings):
         console.print(Text(sentence, style="dim"))
     for note in table.notes:
         console.print(Text.assemble(("• ", "yellow"), note))
@@ -157,7 +157,7 @@ def to_markdown(table: RatingTable) -> str:
     lines = ["| " + " | ".join(COLUMNS) + " |"]
     lines.append("|" + "|".join(" :--- " if name == "method" else " ---: " for name in COLUMNS) + "|")
     lines += ["| " + " | ".join(_pipe(cell) for cell in row) + " |" for row in _rows(table)]
-    lines += ["", *(f"*{line}*  " for line in _settings_lines(table.settings))]
+    lines += ["", *(f"*{line}*  " for line in settings_lines(table.settings))]
     lines += ["", *(f"- {note}" for note in table.notes)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -175,7 +175,7 @@ def to_latex(table: RatingTable) -> str:
     lines += [" & ".join(_tex(name.replace("_", " ")) for name in COLUMNS) + r" \\", r"\midrule"]
     lines += [" & ".join(_tex(cell) for cell in row) + r" \\" for row in _rows(table)]
     lines += [r"\bottomrule", r"\end{tabular}", r"\par\smallskip{\footnotesize"]
-    lines += [_tex(line) + r"\par" for line in (*_settings_lines(table.settings), *table.notes)]
+    lines += [_tex(line) + r"\par" for line in (*settings_lines(table.settings), *table.notes)]
     return "\n".join([*lines, "}"]) + "\n"
 
 
@@ -185,7 +185,7 @@ def to_html(table: RatingTable) -> str:
     body = "\n".join(
         "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in _rows(table)
     )
-    below = "".join(f"<p>{html.escape(line)}</p>\n" for line in _settings_lines(table.settings))
+    below = "".join(f"<p>{html.escape(line)}</p>\n" for line in settings_lines(table.settings))
     notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
     return _PAGE.format(head=head, body=body, below=below, notes=f"<ul>{notes}</ul>" if notes else "")
 
@@ -289,7 +289,7 @@ def _records(values: dict[Any, Any]) -> dict[str, Any]:
     return {str(key): _plain(value) for key, value in values.items()}
 
 
-def _settings_lines(settings: dict[str, Any]) -> list[str]:
+def settings_lines(settings: dict[str, Any]) -> list[str]:
     """The settings as sentences short enough to stand under a table."""
     s = settings
     level = (

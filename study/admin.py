@@ -216,10 +216,8 @@ def ratings(store: Store, counts: Counts) -> tuple[list[dict[str, Any]], list[st
     except elo.InputError as error:
         return [], [str(error)]
     table = result.ratings.astype(object).where(result.ratings.notna(), None).to_dict("records")
-    shown = {key: value for key, value in result.settings.items() if value not in (None, {}, [])}
-    shown.pop("source", None)  # a frame in memory, which tells nobody anything
-    settings = ", ".join(f"{key.replace('_', ' ')} {value}" for key, value in shown.items())
-    return _with_axis(table), [*result.notes, f"Settings: {settings}."]
+    settings = elo.settings_lines({**result.settings, "source": "this study"})
+    return _with_axis(table), [*result.notes, *settings]
 
 
 def _with_axis(table: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -115,7 +115,7 @@ def test_the_page_shows_counts_and_ratings(store: Store, robot: NewRobot, strang
     sign_in(stranger, new_password(store))
     page = stranger.get("/admin/").text
     assert page.count('<th scope="row">fp16</th>') == 2
-    assert "Settings: method bradley-terry" in page
+    assert "bradley-terry, mean 1000, scale 400" in page
     assert re.search(r"<dt>Votes</dt><dd>36</dd>", page)
     assert "style=" not in page
 
