@@ -7,7 +7,7 @@ import importlib
 
 import torch
 
-STAGES = ("vae", "clip", "judge", "teacher", "student", "card")
+STAGES = ("vae", "clip", "judge", "reader", "teacher", "student", "card")
 
 
 def main() -> None:

@@ -17,9 +17,9 @@ from tqdm import tqdm
 
 from generator.models import MODELS, BaseModel
 from generator.prompts import SHAPES_STREAMS, shapes_prompts
-from generator.shapes.checker import ATTRIBUTES, correct
 from generator.shapes.networks import WEIGHTS, build_vae, load
 from generator.shapes.pipeline import build_pipeline
+from generator.shapes.reader import ATTRIBUTES, Reader, correct
 from generator.shapes.render import pictures, render
 from generator.shapes.scenes import sample_scenes
 from generator.sweep import render as draw
@@ -40,15 +40,17 @@ def run() -> None:
         "real pictures (the ceiling)": render(scenes, torch.Generator().manual_seed(0)),
         "student, 4 steps": _batches(pipeline, base, prompts),
     }
+    reader = load(Reader(), "reader")
     scorers = {name: base.scorer(name) for name in ("clip", "judge")}
 
     rows = []
     for label, images in drawn.items():
         row = {"pictures": label}
+        for attribute in ATTRIBUTES:
+            row[f"{attribute} right"] = (
+                f"{100 * np.nanmean(correct(reader, images, scenes, attribute)):.1f} %"
+            )
         for name, scorer in scorers.items():
-            for attribute in ATTRIBUTES:
-                right = correct(scorer, images, scenes, attribute)
-                row[f"{attribute} ({name})"] = f"{100 * np.nanmean(right):.1f} %"
             row[f"CLIPScore ({name})"] = f"{scorer.clip_score(images, captions).mean():.1f}"
             row[f"CLIP-IQA ({name})"] = f"{scorer.clip_iqa(images).mean():.3f}"
         rows.append(row)
@@ -86,7 +88,7 @@ def _card(rows: list[dict[str, str]], psnr: float) -> str:
 
 def _stages() -> list[str]:
     out = []
-    for stage in ("vae", "clip", "judge", "teacher", "student"):
+    for stage in ("vae", "clip", "judge", "reader", "teacher", "student"):
         lines = [json.loads(line) for line in (WEIGHTS / f"{stage}.log.jsonl").read_text().splitlines()]
         recipe, last = [line["recipe"] for line in lines if "recipe" in line][-1], lines[-1]
         skip = ("step", "pictures_per_second")
