@@ -13,7 +13,7 @@ from generator.shapes.render import pictures
 from generator.shapes.training.degrade import degrade
 from generator.shapes.training.loop import Recipe, train
 
-RECIPE = Recipe("reader", steps=1200, batch=64, lr=1e-3, seed=41)
+RECIPE = Recipe("reader", steps=2900, batch=64, lr=1e-3, seed=41)
 
 
 def run() -> None:
