@@ -76,7 +76,8 @@ def _card(rows: list[dict[str, str]], psnr: float) -> str:
     names = [key for key in rows[0] if key != "pictures"]
     table = [f"| | {' | '.join(row['pictures'] for row in rows)} |", f"|---{'|---' * len(rows)}|"]
     table += [f"| {name} | {' | '.join(row[name] for row in rows)} |" for name in names]
-    sizes = [f"| `{p.name}` | {p.stat().st_size:,} |" for p in sorted(WEIGHTS.glob("*.safetensors"))]
+    shipped = sorted(path for path in WEIGHTS.glob("*.safetensors") if path.stem != "teacher")
+    sizes = [f"| `{path.name}` | {path.stat().st_size:,} |" for path in shipped]
     return CARD_TEXT.format(
         captions=CAPTIONS,
         table="\n".join(table),
