@@ -31,7 +31,7 @@ of its task format (labelstud.io/guide/task_format).
 import itertools
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,22 +87,35 @@ def unfold(path: Path, document: Any, skip: bool) -> tuple[list[Row], list[str],
         entries, inside = document["results"], "results"
     if not isinstance(entries, list):
         raise VotesError(f"{path}: expected a list of votes, or an object with a list 'results'")
+
+    def open_entry(entry: Any) -> Iterable[Row]:
+        if not isinstance(entry, Mapping):
+            raise UnreadableError("expected an object")
+        return _shape_of(entry)(entry)
+
+    return _open_all(entries, open_entry, lambda number: f"{path}, {inside}[{number}]", skip)
+
+
+def _open_all(
+    entries: Iterable[Any],
+    open_entry: Callable[[Any], Iterable[Row]],
+    place_of: Callable[[int], str],
+    skip: bool,
+) -> tuple[list[Row], list[str], dict[str, int]]:
+    """Open every entry into rows, with the place of each; count the unreadable ones, or stop at the first."""
     rows: list[Row] = []
     places: list[str] = []
     torn = 0
     for number, entry in enumerate(entries):
-        place = f"{path}, {inside}[{number}]"
         try:
-            if not isinstance(entry, Mapping):
-                raise UnreadableError("expected an object")
-            found = list(_shape_of(entry)(entry))
+            found = list(open_entry(entry))
         except UnreadableError as error:
             if not skip:
-                raise VotesError(f"{place}: {error}") from error
+                raise VotesError(f"{place_of(number)}: {error}") from error
             torn += 1
             continue
         rows += found
-        places += [place] * len(found)
+        places += [place_of(number)] * len(found)
     return rows, places, {TORN: torn} if torn else {}
 
 
@@ -279,21 +292,9 @@ def read_details(source: Source, skip: bool) -> Source:
     table = source.read([name for name in source.columns if name in others or name in inside])
     if not {"model1", "model2"} <= set(table.column_names):
         raise VotesError(f"{source.name}: {inside[0]} without the columns model1 and model2")
-    rows: list[Row] = []
-    places: list[str] = []
-    torn = 0
-    for number, entry in enumerate(table.to_pylist()):
-        try:
-            found = list(_rapidata_details(entry))
-        except UnreadableError as error:
-            if not skip:
-                raise VotesError(f"{source.place(number)}: {error}") from error
-            torn += 1
-            continue
-        rows += found
-        places += [source.place(number)] * len(found)
+    rows, places, torn = _open_all(table.to_pylist(), _rapidata_details, source.place, skip)
     opened = rows_source(source.name, rows, places)
-    opened.torn.update({TORN: torn} if torn else {})
+    opened.torn.update(torn)
     return opened
 
 

@@ -171,7 +171,7 @@ def compute(
         draws = _on_scale(found.draws, votes, base, scale, anchor)
         half = _half_widths(found.errors, votes, scale, anchor)
         checks.update(check(counts, found.fit, found.errors.design_effect))
-        _note_checks(checks, found.fit, found.errors, scale, getattr(votes, "sides", True), notes)
+        _note_checks(checks, found.fit, found.errors, scale, votes.sides, notes)
         if anchor:
             notes.append(f"Intervals are of differences to {fixed}, which stands at {value:g} by choice.")
 
@@ -241,7 +241,7 @@ def _check(
     for name, value in (("k", k), ("scale", scale)):
         if not (math.isfinite(value) and value > 0):
             raise SettingsError(f"{name} {value!r}: expected a number above 0")
-    if side and not getattr(votes, "sides", True):
+    if side and not votes.sides:
         raise SettingsError(f"side: {votes.source} does not say which image was on the left")
     if not (math.isfinite(prior) and prior >= 0):
         raise SettingsError(f"prior {prior!r}: expected a number of votes, 0 or more")
