@@ -109,5 +109,5 @@ def pictures(
 
 def scores(scorer: ClipScorer, images: Tensor, prompts: Sequence[Prompt]) -> NDArray[np.float64]:
     """JAQ of each picture, (n,)."""
-    clip_score = scorer.clip_score(images, [prompt.text for prompt in prompts])
-    return jaq(clip_score, scorer.clip_iqa(images), variant=VARIANT, k=K).values
+    clip_score, clip_iqa = scorer.scores(images, [prompt.text for prompt in prompts])
+    return jaq(clip_score, clip_iqa, variant=VARIANT, k=K).values

@@ -12,6 +12,14 @@ from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.model import CLIP
 from torch import Tensor
 
+_MEAN = torch.tensor(OPENAI_DATASET_MEAN)[:, None, None]
+_STD = torch.tensor(OPENAI_DATASET_STD)[:, None, None]
+
+
+def normalised(pictures: Tensor) -> Tensor:
+    """Pictures (n, 3, s, s) in [0, 1] as open_clip's models want them."""
+    return (pictures - _MEAN) / _STD
+
 
 @dataclass(frozen=True)
 class ClipScorer:
@@ -27,20 +35,23 @@ class ClipScorer:
     @torch.no_grad()
     def image_features(self, pictures: Tensor) -> Tensor:
         """Unit vectors (n, d)."""
-        mean, std = torch.tensor(OPENAI_DATASET_MEAN), torch.tensor(OPENAI_DATASET_STD)
-        return self.model.encode_image((pictures - mean[:, None, None]) / std[:, None, None], normalize=True)
+        return self.model.encode_image(normalised(pictures), normalize=True)
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors (n, d)."""
         return self.model.encode_text(self.tokenize(list(texts)), normalize=True)
 
-    def clip_score(self, pictures: Tensor, captions: Sequence[str]) -> NDArray[np.float64]:
-        """100 · max(cos(picture, caption), 0), shape (n,): the scale of torchmetrics."""
-        cosine = (self.image_features(pictures) * self.text_features(captions)).sum(1)
-        return 100 * cosine.clamp(min=0).double().numpy()
+    @torch.no_grad()
+    def scores(
+        self, pictures: Tensor, captions: Sequence[str]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """CLIPScore and CLIP-IQA, each (n,), from one look at the pictures.
 
-    def clip_iqa(self, pictures: Tensor) -> NDArray[np.float64]:
-        """Probability in [0, 1] that the picture is the good one of the antonyms, shape (n,)."""
-        logits = self.image_features(pictures) @ self.text_features(self.antonyms).T
-        return (self.model.logit_scale.exp() * logits).softmax(1)[:, 0].double().detach().numpy()
+        CLIPScore is 100 · max(cos(picture, caption), 0), the scale of torchmetrics; CLIP-IQA is the
+        probability in [0, 1] that the picture is the good one of the antonyms.
+        """
+        seen = self.image_features(pictures)
+        cosine = (seen * self.text_features(captions)).sum(1)
+        logits = self.model.logit_scale.exp() * seen @ self.text_features(self.antonyms).T
+        return 100 * cosine.clamp(min=0).double().numpy(), logits.softmax(1)[:, 0].double().numpy()

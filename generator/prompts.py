@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from study.gallery import Prompt
+from study.gallery import Prompt, describe
 
 # Streams of the shapes world: none of them is one that its models were trained on.
 SHAPES_STREAMS = {"shapes": 777_001, "calibration": 777_002, "heldout": 777_003}
@@ -97,6 +97,4 @@ def _prompt(path: Path, number: int, line: str) -> Prompt:
     except json.JSONDecodeError as error:
         raise PromptError(f"{path} line {number}: not valid JSON: {error.msg}") from None
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "line"
-        raise PromptError(f"{path} line {number}: field {field!r}: {first['msg']}") from None
+        raise PromptError(f"{path} line {number}: {describe(error)}") from None

@@ -29,9 +29,9 @@ def apply_to_pipeline(file: CoefficientsFile, pipeline: Path, out: Path) -> str:
     if out.resolve().is_relative_to(pipeline.resolve()):
         raise CoefficientsError(f"{out}: lies within the pipeline itself")
 
-    from qsched import schedulers  # imports diffusers
+    from qsched.schedulers import twin_of  # imports diffusers
 
-    twin = getattr(schedulers, f"QSched{name}", None)
+    twin = twin_of(name)
     if twin is None:
         raise CoefficientsError(f"{pipeline}: {name} has no Q-Sched twin")
     config = twin.load_config(pipeline, subfolder="scheduler", local_files_only=True)

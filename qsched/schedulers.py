@@ -139,3 +139,9 @@ class QSchedEulerAncestralDiscreteScheduler(_QSched, EulerAncestralDiscreteSched
 
 class QSchedFlowMatchEulerDiscreteScheduler(_QSched, FlowMatchEulerDiscreteScheduler):
     """x_s = c_x x_t + (σ_s − σ_t) c_v v, the sampler of FLUX; c_eps holds c_v."""
+
+
+def twin_of(name: str) -> type[_QSched] | None:
+    """Return the Q-Sched class of a scheduler, named as diffusers or as this module names it; or None."""
+    twins = {twin.__name__: twin for twin in _QSched.__subclasses__()}
+    return twins.get(f"QSched{name.removeprefix('QSched')}")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from diffusers import DiffusionPipeline
 
-import qsched.schedulers
 from generator.methods import Method
 from generator.methods.naive import NOTES, quantize_backbone
 from generator.models import BaseModel
 from qsched.coefficients import Coefficients, read_coefficients
+from qsched.schedulers import twin_of
 
 COEFFICIENTS = Path(__file__).parent.parent / "coefficients"
 
@@ -21,10 +21,14 @@ def coefficients_file(base: BaseModel, method: str) -> Path:
 
 
 def set_scheduler(pipeline: DiffusionPipeline, coefficients: Coefficients) -> None:
-    """Replace the pipeline's scheduler by its Q-Sched twin."""
-    twin = getattr(qsched.schedulers, f"QSched{type(pipeline.scheduler).__name__.removeprefix('QSched')}")
-    config = {**pipeline.scheduler.config, "c_x": None, "c_eps": None}
-    pipeline.scheduler = twin.from_config(config, c_x=list(coefficients.c_x), c_eps=list(coefficients.c_eps))
+    """Replace the pipeline's scheduler by its Q-Sched twin; ValueError if it has none."""
+    name = type(pipeline.scheduler).__name__
+    twin = twin_of(name)
+    if twin is None:
+        raise ValueError(f"{name} has no Q-Sched twin")
+    pipeline.scheduler = twin.from_config(
+        pipeline.scheduler.config, c_x=list(coefficients.c_x), c_eps=list(coefficients.c_eps)
+    )
 
 
 def _apply(pipeline: DiffusionPipeline, base: BaseModel) -> Coefficients:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from diffusers import StableDiffusionPipeline, TCDScheduler
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -29,6 +31,7 @@ def build_scheduler() -> TCDScheduler:
     return TCDScheduler(**SCHEDULE)
 
 
+@functools.cache
 def noise_levels() -> tuple[Tensor, Tensor]:
     """alpha_t and sigma_t of all 1,000 timesteps, each (1000,), alpha² + sigma² = 1."""
     signal = build_scheduler().alphas_cumprod

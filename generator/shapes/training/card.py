@@ -51,8 +51,9 @@ def run() -> None:
                 f"{100 * np.nanmean(correct(reader, images, scenes, attribute)):.1f} %"
             )
         for name, scorer in scorers.items():
-            row[f"CLIPScore ({name})"] = f"{scorer.clip_score(images, captions).mean():.1f}"
-            row[f"CLIP-IQA ({name})"] = f"{scorer.clip_iqa(images).mean():.3f}"
+            clip_score, clip_iqa = scorer.scores(images, captions)
+            row[f"CLIPScore ({name})"] = f"{clip_score.mean():.1f}"
+            row[f"CLIP-IQA ({name})"] = f"{clip_iqa.mean():.3f}"
         rows.append(row)
     sheet = torch.nn.functional.interpolate(drawn["student, 4 steps"][:48], scale_factor=2)
     save_image(make_grid(sheet, 8, pad_value=0.5), WEIGHTS / "student.png")

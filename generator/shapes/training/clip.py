@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from generator.metrics import normalised
 from generator.shapes.networks import build_clip
 from generator.shapes.render import pictures
 from generator.shapes.scenes import ANTONYMS, Scene, alternatives, caption, tokenize
@@ -23,8 +24,6 @@ RECIPES = {
     "judge": Recipe("judge", steps=1400, batch=48, lr=1e-3, seed=12),
 }
 WRONG = 2  # captions with one wrong attribute, per picture
-MEAN = torch.tensor((0.48145466, 0.4578275, 0.40821073))[:, None, None]  # open_clip's defaults
-STD = torch.tensor((0.26862954, 0.26130258, 0.27577711))[:, None, None]
 
 
 def run(name: str) -> None:
@@ -37,7 +36,7 @@ def run(name: str) -> None:
         x, scenes, captions = pictures(seed, recipe.batch)
         x, severity = degrade(x, generator)
         wrong = _wrong_captions(scenes, np.random.default_rng(seed))
-        x = ((x - MEAN) / STD).contiguous(memory_format=torch.channels_last)
+        x = normalised(x).contiguous(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             image = model.encode_image(x)
             text = model.encode_text(tokenize([*captions, *wrong, *ANTONYMS]))
