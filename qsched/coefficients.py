@@ -57,11 +57,11 @@ class Coefficients:
     @classmethod
     def from_ends(cls, x_start: float, x_end: float, eps_start: float, eps_end: float, steps: int) -> Self:
         """Algorithm 1, lines 5 and 6: c_x = linspace(x_start, x_end, steps), c_ε likewise."""
-        return cls(_linspace(x_start, x_end, steps), _linspace(eps_start, eps_end, steps))
+        return cls(linspace(x_start, x_end, steps), linspace(eps_start, eps_end, steps))
 
 
-def _linspace(start: float, end: float, steps: int) -> tuple[float, ...]:
-    """`steps` evenly spaced numbers, exact at the ends and where these are equal; one step is the start."""
+def linspace(start: float, end: float, steps: int) -> tuple[float, ...]:
+    """Return `steps` evenly spaced numbers, exact at the ends and where these are equal; one is the start."""
     inner = [start + (end - start) * i / (steps - 1) for i in range(1, steps - 1)]
     return (start, *inner, end)[:steps]
 

@@ -12,32 +12,18 @@ on from there.
 """
 
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from qsched.coefficients import Coefficients
+from qsched.journal import Point, append_point, checked_scores, read_journal
 
 Images = TypeVar("Images")
-
-
-@dataclass(frozen=True)
-class Point:
-    """A candidate and its score for every calibration prompt."""
-
-    coefficients: Coefficients
-    scores: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """The mean over prompts, the number that is maximised."""
-        return math.fsum(self.scores) / len(self.scores)
 
 
 @dataclass(frozen=True)
@@ -75,16 +61,17 @@ def search(
     if len(grid) < 2:
         raise ValueError(f"the grid needs two values or more, not {grid}")
     recorded = {"steps": steps, **(settings or {})}
-    known = _read_journal(journal, recorded) if journal else {}
+    known = read_journal(journal, recorded) if journal else {}
     points: dict[Coefficients, Point] = {}
 
     def evaluate(candidates: list[Coefficients], total: int) -> None:
         for coefficients in candidates:
             point = known.get(coefficients)
             if point is None:
-                point = Point(coefficients, _checked(score(render(coefficients)), points))
+                expected = len(next(iter(points.values())).scores) if points else None
+                point = Point(coefficients, checked_scores(score(render(coefficients)), expected))
                 if journal:
-                    _append(journal, point)
+                    append_point(journal, point)
             points[coefficients] = point
             if progress:
                 progress(len(points), total, _best(points))
@@ -123,43 +110,3 @@ def _best(points: Mapping[Coefficients, Point]) -> Point:
         return math.fsum(abs(value - 1) for value in c.c_x + c.c_eps)
 
     return max(points.values(), key=lambda point: (point.mean, -distance(point.coefficients)))
-
-
-def _checked(scores: ArrayLike, points: Mapping[Coefficients, Point]) -> tuple[float, ...]:
-    values = np.asarray(scores, dtype=float)
-    if values.ndim != 1 or not len(values) or not np.isfinite(values).all():
-        raise ValueError(f"score must return one finite number a prompt, not {scores!r}")
-    expected = len(next(iter(points.values())).scores) if points else len(values)
-    if len(values) != expected:
-        raise ValueError(f"score returned {len(values)} numbers, but {expected} for the identity")
-    return tuple(values.tolist())
-
-
-def _append(journal: Path, point: Point) -> None:
-    line = {"c_x": point.coefficients.c_x, "c_eps": point.coefficients.c_eps, "scores": point.scores}
-    with journal.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
-
-
-def _read_journal(journal: Path, settings: Mapping[str, Any]) -> dict[Coefficients, Point]:
-    """Return the points of a journal; where there is none, begin one, with the settings as its first line."""
-    head = json.dumps(settings, sort_keys=True) + "\n"
-    with journal.open("a+", encoding="utf-8") as file:
-        file.seek(0)
-        first, *lines = file.read().splitlines(keepends=True) or [""]
-        if not first:
-            file.write(head)
-        elif first != head:
-            raise ValueError(f"{journal}: begun under other settings: {first.strip()}")
-        if lines and not lines[-1].endswith("\n"):  # was being written when the search was interrupted
-            torn = lines.pop()
-            file.truncate(file.tell() - len(torn.encode()))
-    points: dict[Coefficients, Point] = {}
-    for number, line in enumerate(lines, start=2):
-        try:
-            entry = json.loads(line)
-            coefficients = Coefficients(entry["c_x"], entry["c_eps"])
-            points[coefficients] = Point(coefficients, _checked(entry["scores"], points))
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{journal}:{number}: not a point of a search ({error})") from error
-    return points
