@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 from sqlalchemy import select
@@ -15,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from study.config import STUDY_FILE, ConfigError, Protocol, read_protocol, starting_toml
 from study.export import WRITERS, ExportError, export_votes
 from study.gallery import GalleryError
+from study.layouts import OTHERS
 from study.schema import GalleryRow
 from study.store import Store, StoreError, check_ready, migrate, open_store, register_protocol
 
@@ -185,18 +187,27 @@ def password(folder: Path) -> None:
 @study_option
 @click.option("--format", "kind", type=click.Choice(list(WRITERS)), help="By default what FILE ends in.")
 @click.option(
+    "--schema", type=click.Choice(list(OTHERS)), help="The columns of another system; only rated votes."
+)
+@click.option("--question", help="With --schema, where the study asks several.")
+@click.option("--all", "superseded", is_flag=True, help="Also votes that a later vote takes back.")
+@click.option("--license", metavar="ID", help="For the card, such as cc-by-4.0.")
+@click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="May end in .gz."
 )
-def export(folder: Path, kind: str | None, out: Path) -> None:
-    """Write all votes to FILE, one row a vote; model_a is the left image.
+def export(folder: Path, out: Path, **options: Any) -> None:
+    """Write all votes to FILE, one row a vote; model_a is the left image. README.md beside it is their card.
 
     \b
     Example:
       study export --study my-study --format parquet -o votes.parquet
+      study export --study my-study --schema hpd -o hpd.json
     """
     with opened(folder) as (store, _):
-        number = export_votes(store, out, kind)
-    click.echo(f"wrote {number} votes to {out}")
+        dump = export_votes(store, out, **options)
+    click.echo(f"wrote {dump.votes} votes to {out}, and what they are to {dump.card}")
+    for reason, number in dump.left_out.items():
+        click.echo(f"left out: {number} votes ({reason})")
 
 
 @cli.command()

@@ -1,6 +1,7 @@
-"""Votes go out: the view `votes_v1` as Parquet, JSON Lines or CSV, one row a vote, `model_a` the LEFT image.
+"""Votes go out: the view `votes_v1` as Parquet, JSON Lines, CSV or JSON, with a dataset card beside it.
 
-Rows are streamed, in the order they were given; the file appears whole or not at all.
+Rows are streamed, whatever their number; the file appears whole or not at all. `study.layouts` says what
+the columns are: ours, or those of another system.
 """
 
 import csv
@@ -8,64 +9,160 @@ import gzip
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, Connection, case, select
 
-from study.schema import VOTE_COLUMNS, votes_v1
+from study.card import card_path, write_card
+from study.layouts import OTHERS, OURS, Layout, Row, Vote
+from study.rated import Choice, count_groups, measure, reasons
+from study.schema import votes_v1
 from study.store import Store
 
-Row = dict[str, Any]
-BATCH = 5_000
-FLAGS = ("late", "excluded")  # SQLite has no booleans of its own
+BATCH = 5_000  # votes in memory at one time, and rows in a row group of Parquet
+Columns = Mapping[str, tuple[str, str]]
 
 
 class ExportError(ValueError):
     """A dump that cannot be written; one line."""
 
 
-def export_votes(store: Store, path: str | Path, kind: str | None = None) -> int:
-    """Write all votes to a file and return their number.
+@dataclass(frozen=True)
+class Dump:
+    """What was written: rows in the file, votes in these rows, and why the others are not there."""
 
-    `kind` is parquet, jsonl or csv, by default what the name ends in; a name in .gz is gzipped.
+    rows: int
+    votes: int
+    left_out: Mapping[str, int]
+    card: Path
+
+
+def export_votes(
+    store: Store,
+    path: str | Path,
+    kind: str | None = None,
+    *,
+    schema: str | None = None,
+    question: str | None = None,
+    superseded: bool = False,
+    license: str | None = None,  # noqa: A002 - the word of every data set on earth
+) -> Dump:
+    """Write votes to a file, and a README.md that describes them beside it.
+
+    kind        parquet, jsonl, csv or json, by default what the name ends in; a name in .gz is gzipped
+    schema      one of `study.layouts.OTHERS`; by default our own columns, with all votes
+    question    which question, where the columns of `schema` can hold only one
+    superseded  with the votes that a later vote takes back (only in our own columns)
+    license     under which others may use the dump; goes into the card
 
     Raises
     ------
     ExportError
-        If the format is unknown or the file cannot be written.
+        If the format or the schema is unknown, cannot hold the votes, or the file cannot be written.
     """
     path = Path(path)
+    layout = _layout(schema, question, superseded)
+    kind = _kind(path, kind, layout)
+    with _snapshot(store) as connection:
+        groups = count_groups(connection)
+        if layout is not OURS:
+            rated = {group.question for group in groups if group.question and group.unrated is None}
+            question = _question(sorted(rated), question)
+        choice = Choice(layout, question, superseded)
+        extent = measure(connection, choice)
+        card = card_path(path)
+        try:
+            with _appearing(path) as dump, _appearing(card) as beside:
+                with _open(dump, path.suffix == ".gz") as stream:
+                    rows = layout.rows(_votes(connection, choice), extent.of_prompt)
+                    number = WRITERS[kind](stream, rows, layout.columns)
+                write_card(beside, connection, choice, groups, extent, number, path.name, license)
+        except OSError as error:
+            raise ExportError(f"{path}: cannot be written: {error.strerror}") from None
+    return Dump(number, sum(extent.judges), reasons(choice, groups), card)
+
+
+def _layout(schema: str | None, question: str | None, superseded: bool) -> Layout:
+    if schema is None:
+        if question is not None:
+            raise ExportError("--question goes with --schema: our own columns hold all questions")
+        return OURS
+    if schema not in OTHERS:
+        raise ExportError(f"schema {schema!r} is unknown, expected {', '.join(OTHERS)} (--schema)")
+    if superseded:
+        raise ExportError(f"--all does not go with --schema {schema}, which holds only what is rated")
+    return OTHERS[schema]
+
+
+def _kind(path: Path, kind: str | None, layout: Layout) -> str:
     kind = kind or Path(path.stem if path.suffix == ".gz" else path.name).suffix.lstrip(".")
     if kind not in WRITERS:
         raise ExportError(f"{path}: format {kind!r} is unknown, expected {', '.join(WRITERS)} (--format)")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with _open(temporary, path.suffix == ".gz") as stream:
-            count = WRITERS[kind](stream, vote_rows(store))
-        temporary.replace(path)
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        temporary.unlink(missing_ok=True)
-    return count
+    if kind not in layout.formats:
+        raise ExportError(
+            f"{path}: {kind} cannot hold the nested rows of {layout.name}, "
+            f"expected {' or '.join(layout.formats)} (--format)"
+        )
+    return kind
+
+
+def _question(there: list[str], question: str | None) -> str | None:
+    if question is None and len(there) > 1:
+        raise ExportError(f"several questions ({', '.join(there)}); choose one (--question)")
+    if question is not None and question not in there:
+        raise ExportError(f"no votes on the question {question!r}; there are {', '.join(there) or 'none'}")
+    return question
+
+
+@contextmanager
+def _snapshot(store: Store) -> Iterator[Connection]:
+    """A connection that sees one state of the votes, so that the card counts what the dump holds."""
+    with store.engine.connect() as connection:
+        if store.engine.dialect.name == "postgresql":  # SQLite's readers see one state anyway
+            connection = connection.execution_options(isolation_level="REPEATABLE READ")
+        yield connection
+
+
+def _votes(connection: Connection, choice: Choice) -> Iterator[Vote]:
+    """The votes that go out, a batch at a time in memory."""
+    order = _by_pair() if choice.layout.by_pair else []
+    statement = (
+        select(votes_v1).where(*choice.conditions()).order_by(*order, votes_v1.c.tstamp, votes_v1.c.vote_id)
+    )
+    # A server-side cursor where there is a server.
+    yield from connection.execute(statement, execution_options={"yield_per": BATCH}).mappings()
+
+
+def _by_pair() -> list[ColumnElement[Any]]:
+    """An order in which votes on the same two images, and then those with the same sides, come together."""
+    vote = votes_v1.c
+    left_first = vote.model_a < vote.model_b
+    sides = [(vote.model_a, vote.model_b), (vote.image_a, vote.image_b)]
+    return [
+        vote.prompt_id,
+        *(case((left_first, one), else_=other) for one, other in sides),
+        *(case((left_first, other), else_=one) for one, other in sides),
+        vote.model_a,
+    ]
 
 
 def vote_rows(store: Store) -> Iterator[Row]:
-    """All votes in the order they were given, a batch at a time in memory."""
-    statement = select(votes_v1).order_by(votes_v1.c.tstamp, votes_v1.c.vote_id)
-    with store.engine.connect().execution_options(yield_per=BATCH) as connection:
-        for row in connection.execute(statement).mappings():
-            yield {**row, **{flag: bool(row[flag]) for flag in FLAGS}}
+    """All votes in the order they were given, in our own columns, a batch at a time in memory."""
+    with _snapshot(store) as connection:
+        yield from OURS.rows(_votes(connection, Choice(OURS)), {})
 
 
-def csv_lines(rows: Iterable[Row]) -> Iterator[str]:
-    """The votes as lines of CSV, the header first."""
-    yield _csv_line(VOTE_COLUMNS)
+def csv_lines(rows: Iterable[Row], columns: Columns = OURS.columns) -> Iterator[str]:
+    """Rows as lines of CSV, the header first."""
+    yield _csv_line(columns)
     for row in rows:
-        yield _csv_line(_csv_value(row[column]) for column in VOTE_COLUMNS)
+        yield _csv_line(_csv_value(row[column]) for column in columns)
 
 
 def _csv_line(values: Iterable[Any]) -> str:
@@ -75,47 +172,91 @@ def _csv_line(values: Iterable[Any]) -> str:
 
 
 def _csv_value(value: Any) -> Any:
-    return str(value).lower() if isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _plain(value) if isinstance(value, datetime | list | dict) else value
+
+
+def _plain(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else json.dumps(value, ensure_ascii=False)
+
+
+@contextmanager
+def _appearing(path: Path) -> Iterator[Path]:
+    """A file to write, which becomes `path` when all went well and disappears otherwise."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _open(path: Path, zipped: bool) -> IO[bytes]:
     return gzip.open(path, "wb") if zipped else path.open("wb")  # type: ignore[return-value]
 
 
-def _write_csv(stream: IO[bytes], rows: Iterator[Row]) -> int:
-    count = -1  # the header is no vote
-    for line in csv_lines(rows):
+def _write_csv(stream: IO[bytes], rows: Iterator[Row], columns: Columns) -> int:
+    count = -1  # the header is no row
+    for line in csv_lines(rows, columns):
         stream.write(line.encode())
         count += 1
     return count
 
 
-def _write_jsonl(stream: IO[bytes], rows: Iterator[Row]) -> int:
-    count = 0
+def _json_lines(rows: Iterator[Row], columns: Columns) -> Iterator[bytes]:
+    nested = [name for name, (kind, _) in columns.items() if kind == "json"]
     for row in rows:
-        if row["display"] is not None:
-            row["display"] = json.loads(row["display"])
-        stream.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+        for name in nested:
+            if isinstance(row[name], str):  # as the database stores it
+                row[name] = json.loads(row[name])
+        yield json.dumps(row, ensure_ascii=False, default=_plain).encode()
+
+
+def _write_jsonl(stream: IO[bytes], rows: Iterator[Row], columns: Columns) -> int:
+    count = 0
+    for line in _json_lines(rows, columns):
+        stream.write(line + b"\n")
         count += 1
     return count
 
 
-def _write_parquet(stream: IO[bytes], rows: Iterator[Row]) -> int:
+def _write_json(stream: IO[bytes], rows: Iterator[Row], columns: Columns) -> int:
+    count = 0
+    for line in _json_lines(rows, columns):
+        stream.write((b",\n" if count else b"[\n") + line)
+        count += 1
+    stream.write(b"\n]\n" if count else b"[]\n")
+    return count
+
+
+def _write_parquet(stream: IO[bytes], rows: Iterator[Row], columns: Columns) -> int:
     import pyarrow as pa  # a heavy import that only this format needs
     import pyarrow.parquet as pq
 
-    types = {"tstamp": pa.float64(), "rt_ms": pa.int64(), **dict.fromkeys(FLAGS, pa.bool_())}
-    schema = pa.schema([(column, types.get(column, pa.string())) for column in VOTE_COLUMNS])
+    types = {
+        "text": pa.string(),
+        "whole": pa.int64(),
+        "number": pa.float64(),
+        "truth": pa.bool_(),
+        "time": pa.timestamp("us", tz="UTC"),
+        "bytes": pa.binary(),
+        "json": pa.string(),
+        "turns": pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
+    }
+    schema = pa.schema([(name, types[kind]) for name, (kind, _) in columns.items()])
     count = 0
     with pq.ParquetWriter(stream, schema) as writer:
         while batch := list(islice(rows, BATCH)):
             writer.write_table(pa.Table.from_pylist(batch, schema))
             count += len(batch)
+            batch.clear()  # or it would wait in memory until the next one is complete
     return count
 
 
-WRITERS: dict[str, Callable[[IO[bytes], Iterator[Row]], int]] = {
+WRITERS: dict[str, Callable[[IO[bytes], Iterator[Row], Columns], int]] = {
     "parquet": _write_parquet,
     "jsonl": _write_jsonl,
     "csv": _write_csv,
+    "json": _write_json,
 }

@@ -74,7 +74,10 @@ def test_ingest_status_export(made: Path, gallery: Path, tmp_path: Path) -> None
     assert (status["votes"], status["cells"]) == (0, 18)
     assert "0 of 18 pairs" in run("status", "--study", made).output
     assert "wrote 0 votes" in run("export", "--study", made, "-o", tmp_path / "v.csv").output
-    assert "wrote 0 votes" in run("export", "--study", made, "--format", "jsonl", "-o", tmp_path / "v").output
+    done = run("export", "--study", made, "--format", "jsonl", "-o", tmp_path / "v").output
+    assert done == f"wrote 0 votes to {tmp_path}/v, and what they are to {tmp_path}/README.md\n"
+    line = refused("export", "--study", made, "--schema", "hpd", "-o", tmp_path / "v.csv")
+    assert "csv cannot hold the nested rows of hpd" in line
 
 
 @pytest.mark.parametrize("fault", ["missing image", "changed file", "duplicate row", "unknown method"])
