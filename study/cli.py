@@ -143,8 +143,16 @@ def ingest(gallery: Path, folder: Path) -> None:
     "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, help="0: any free one."
 )
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
-def serve(folder: Path, host: str, port: int, workers: int) -> None:
+@click.option(
+    "--proxies",
+    type=click.IntRange(0, 9),
+    default=0,
+    help="Reverse proxies in front, which must speak https.",
+)
+def serve(folder: Path, host: str, port: int, workers: int, proxies: int) -> None:
     """Serve the study and print the links for voters and for the admin.
+
+    Served to this machine alone, the study uses its own key file; else SECRET_KEY must be set.
 
     \b
     Example:
@@ -152,14 +160,15 @@ def serve(folder: Path, host: str, port: int, workers: int) -> None:
     """
     from study.admin import new_password
     from study.app import create_app
-    from study.server import Server, address_of, greeting, listen
+    from study.server import Server, address_of, greeting, is_loopback, listen
 
     with opened(folder) as (store, protocol):
         config = {
             "STUDY": folder.resolve(),
             "PROTOCOL": protocol,
-            "SECRET_KEY": _secret_key(folder),
+            "SECRET_KEY": _secret_key(folder, demo=is_loopback(host) and not proxies),
             "DATABASE_URL": os.environ.get("DATABASE_URL"),
+            "PROXIES": proxies,
         }
         bound = listen(host, port)
         register_protocol(store, protocol)
@@ -245,14 +254,21 @@ def _write_key(path: Path) -> None:
             stream.write(secrets.token_hex(32) + "\n")
 
 
-def _secret_key(folder: Path) -> str:
-    key = os.environ.get("SECRET_KEY", "")
-    if not key and (folder / KEY_FILE).exists():
-        key = (folder / KEY_FILE).read_text().strip()
-    if len(key) < 16:
+def _secret_key(folder: Path, demo: bool) -> str:
+    """SECRET_KEY; for a demo also the key file, which travels with the folder wherever that is copied."""
+    from study.security import SHORTEST_KEY
+
+    key, place, path = os.environ.get("SECRET_KEY", ""), "the environment", folder / KEY_FILE
+    if demo:
+        place = f"the environment or in {path}"
+        if not key and path.exists():
+            if path.stat().st_mode & 0o077:
+                raise ConfigError(f"{path}: others can read it; `chmod 600 {path}` keeps it yours")
+            key = path.read_text().strip()
+    if len(key) < SHORTEST_KEY:
         raise ConfigError(
-            f"SECRET_KEY: found {len(key)} characters, expected 16 or more, in the environment or in "
-            f"{folder / KEY_FILE}"
+            f"SECRET_KEY: found {len(key)} characters, expected {SHORTEST_KEY} or more, in {place}"
+            + ("" if demo else f" ({path} is for a study that only this machine can reach)")
         )
     return key
 

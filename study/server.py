@@ -5,6 +5,7 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 
 from flask import Flask
@@ -62,6 +63,7 @@ class Server(BaseApplication):
             "graceful_timeout": 10,
             "when_ready": lambda _arbiter: self.greet(),
             "control_socket_disable": True,  # newer versions open one; nobody asked for it
+            "forwarded_allow_ips": "",  # study.security decides which proxies are believed
         }
         for name, value in settings.items():
             if name in self.cfg.settings:
@@ -116,3 +118,11 @@ def address_of(bound: socket.socket) -> str:
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a server that listens there."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

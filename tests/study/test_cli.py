@@ -138,6 +138,18 @@ def test_serve_refuses_a_missing_or_short_key(made: Path) -> None:
     assert "SECRET_KEY: found 5" in refused("serve", "--study", made, "--port", 0, SECRET_KEY="short")  # noqa: S106
 
 
+@pytest.mark.parametrize("options", [("--host", "0.0.0.0"), ("--proxies", 1), ("--host", "192.0.2.7")])  # noqa: S104
+def test_the_key_file_is_for_this_machine_alone(made: Path, options: tuple[object, ...]) -> None:
+    line = refused("serve", "--study", made, "--port", 0, *options)
+    assert "SECRET_KEY: found 0 characters, expected 16 or more, in the environment (" in line
+    assert "secret.key is for a study that only this machine can reach" in line
+
+
+def test_a_key_file_that_others_can_read_is_refused(made: Path) -> None:
+    (made / "secret.key").chmod(0o640)
+    assert "chmod 600" in refused("serve", "--study", made, "--port", 0)
+
+
 def test_serve_tells_of_a_port_in_use(made: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -1,0 +1,98 @@
+"""What makes the site safe by default: the key, the cookie, CSRF, the headers, the proxy, the limits.
+
+Requests are counted in the memory of each worker process, so that no further service is needed: with N
+workers somebody may get through N times as often as it says here. Addresses are never written anywhere.
+"""
+
+from ipaddress import IPv6Address, ip_address
+
+from flask import Flask, Response, request, session
+from flask_limiter import ApplicationLimit, Limiter
+from flask_wtf.csrf import CSRFProtect
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+SHORTEST_KEY = 16
+
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+HTTPS_FOR = "max-age=31536000"  # a year
+
+# All windows are a minute. Nobody answers more than five pairs a second (static/vote.js), and a pair is
+# three requests: 900 a minute.
+EACH = "3000 per minute"
+STARTS = "120 per minute"  # from one address: a lecture hall behind one router may start together
+LOGINS = "10 per minute"  # from one address
+
+
+def secure(app: Flask) -> None:
+    """Make an application safe whose views are registered and whose configuration is complete.
+
+    Raises
+    ------
+    RuntimeError
+        If there is no SECRET_KEY, or one that can be guessed: a study with a known key could be voted in
+        by anybody for anybody.
+    """
+    if len(app.config.get("SECRET_KEY") or "") < SHORTEST_KEY:
+        raise RuntimeError(f"SECRET_KEY must have {SHORTEST_KEY} characters or more; `study init` makes one")
+    proxies = app.config.setdefault("PROXIES", 0)
+    if proxies:
+        # Believed only where somebody said that there is a proxy: else each client could say who it is.
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
+    app.config["SESSION_COOKIE_SECURE"] = proxies > 0
+    _limit(app)  # first: what is refused for another reason is counted too
+    CSRFProtect(app)
+    app.after_request(_send_headers)
+
+
+def _limit(app: Flask) -> None:
+    everything = ApplicationLimit(EACH, key_function=_who, exempt_when=_unknown)
+    limiter = Limiter(_address, app=app, storage_uri="memory://", application_limits=[everything])
+    views = app.view_functions
+    for name, limit, exempt in (("voting.start", STARTS, _unknown), ("admin.login", LOGINS, None)):
+        views[name] = limiter.limit(limit, methods=["POST"], exempt_when=exempt)(views[name])
+
+
+def _who() -> str:
+    """A participant where there is one, whatever the address; else the address."""
+    return session.get("voter") or session.get("admin") or _address()
+
+
+def _address() -> str:
+    address = ip_address(request.remote_addr or "127.0.0.1")
+    # Who has an address of version 6 has 2⁶⁴ of them.
+    return str(int(address) >> 64) if isinstance(address, IPv6Address) else str(address)
+
+
+def _unknown() -> bool:
+    """Whether a stranger's address says nothing: this machine, or a proxy that nobody declared."""
+    is_stranger = "voter" not in session and "admin" not in session
+    return is_stranger and ip_address(request.remote_addr or "127.0.0.1").is_loopback
+
+
+def _send_headers(response: Response) -> Response:
+    response.headers.update(HEADERS)
+    if request.is_secure:
+        response.headers["Strict-Transport-Security"] = HTTPS_FOR
+    if "Cache-Control" not in response.headers:
+        # The Back button asks the server where the voter is; and nothing of anybody stays in a cache.
+        response.headers["Cache-Control"] = "no-store"
+    if response.status_code == 429:
+        response.headers["Retry-After"] = "60"
+    return response
