@@ -160,7 +160,8 @@ def serve(folder: Path, host: str, port: int, workers: int, proxies: int) -> Non
     """
     from study.admin import new_password
     from study.app import create_app
-    from study.server import Server, address_of, greeting, is_loopback, listen
+    from study.security import is_loopback
+    from study.server import Server, address_of, greeting, listen
 
     with opened(folder) as (store, protocol):
         config = {

@@ -75,15 +75,28 @@ def _who() -> str:
 
 
 def _address() -> str:
-    address = ip_address(request.remote_addr or "127.0.0.1")
-    # Who has an address of version 6 has 2⁶⁴ of them.
-    return str(int(address) >> 64) if isinstance(address, IPv6Address) else str(address)
+    """Where a request comes from, as far as one person has one: of version 6 that is the first half."""
+    sender = request.remote_addr or "nowhere"
+    try:
+        address = ip_address(sender)
+    except ValueError:  # a proxy that writes something else into its header
+        return sender
+    if isinstance(address, IPv6Address) and not address.ipv4_mapped:
+        return f"{int(address) >> 64:016x}"
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def _unknown() -> bool:
     """Whether a stranger's address says nothing: this machine, or a proxy that nobody declared."""
-    is_stranger = "voter" not in session and "admin" not in session
-    return is_stranger and ip_address(request.remote_addr or "127.0.0.1").is_loopback
+    return "voter" not in session and "admin" not in session and is_loopback(request.remote_addr or "")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine, which no other can reach."""
+    try:
+        return host == "localhost" or ip_address(host.removeprefix("::ffff:")).is_loopback
+    except ValueError:
+        return False
 
 
 def _send_headers(response: Response) -> Response:

@@ -5,7 +5,6 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from ipaddress import ip_address
 from pathlib import Path
 
 from flask import Flask
@@ -118,11 +117,3 @@ def address_of(bound: socket.socket) -> str:
     if host in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
         host = "localhost"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -237,6 +237,10 @@ def test_one_address_cannot_bring_very_many_voters(
     assert starts(app, 1, environ_base={"REMOTE_ADDR": "203.0.113.10"}) == [303]
     near = [f"2001:db8:1:2::{number}" for number in range(4)]  # one household
     assert [starts(app, 1, environ_base={"REMOTE_ADDR": address})[0] for address in near] == [303] * 3 + [429]
+    # A server on :: sees addresses of version 4 like this; and not all senders are addresses.
+    mapped = [f"::ffff:203.0.113.{number}" for number in (9, 11)] + ["unknown", "203.0.113.12:4711"]
+    found = [starts(app, 1, environ_base={"REMOTE_ADDR": address})[0] for address in mapped]
+    assert found == [429, 303, 303, 303]
     # On this machine, or behind a proxy that nobody declared, all come from one address: not limited.
     assert starts(app, 5) == [303] * 5
 
@@ -277,3 +281,21 @@ def test_no_address_is_stored(store: Store, app: Flask) -> None:
             found += connection.execute(text(f"SELECT * FROM {table}")).all()  # noqa: S608
     assert len(found) > 5
     assert STRANGER["REMOTE_ADDR"] not in str(found)
+
+
+@pytest.mark.parametrize(
+    ("host", "alone"),
+    [
+        ("127.0.0.1", True),
+        ("localhost", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("0.0.0.0", False),  # noqa: S104
+        ("::", False),
+        ("192.0.2.7", False),
+        ("study.example", False),
+        ("", False),
+    ],
+)
+def test_which_hosts_only_this_machine_reaches(host: str, alone: bool) -> None:
+    assert security.is_loopback(host) == alone
