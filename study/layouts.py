@@ -23,7 +23,7 @@ from typing import Any
 from study.schema import VOTE_COLUMNS, WINNERS
 
 Row = dict[str, Any]
-Vote = Mapping[str, Any]
+Vote = Mapping[Any, Any]  # a row of the view, by column
 
 # A pair with more votes than this takes several rows, so that one busy pair does not fill the memory.
 MOST_IN_ONE = 5_000

@@ -78,7 +78,9 @@ class Choice:
     def conditions(self) -> list[ColumnElement[bool]]:
         """The same, as SQL on the view."""
         vote = votes_v1.c
-        conditions = [] if self.superseded else [vote.vote_id.not_in(_replaced())]
+        conditions: list[ColumnElement[bool]] = []
+        if not self.superseded:
+            conditions.append(vote.vote_id.not_in(_replaced()))
         if self.layout is not OURS:
             conditions += [
                 or_(vote.kind == "main", vote.kind.is_(None)),

@@ -5,6 +5,7 @@ workers somebody may get through N times as often as it says here. Addresses are
 """
 
 from ipaddress import IPv6Address, ip_address
+from typing import Any
 
 from flask import Flask, Response, request, session
 from flask_limiter import ApplicationLimit, Limiter
@@ -66,7 +67,8 @@ def _limit(app: Flask) -> None:
     limiter = Limiter(_address, app=app, storage_uri="memory://", application_limits=[everything])
     views = app.view_functions
     for name, limit, exempt in (("voting.start", STARTS, _unknown), ("admin.login", LOGINS, None)):
-        views[name] = limiter.limit(limit, methods=["POST"], exempt_when=exempt)(views[name])
+        limited: Any = limiter.limit(limit, methods=["POST"], exempt_when=exempt)(views[name])
+        views[name] = limited
 
 
 def _who() -> str:
