@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from elo.bars import bars_plot, preferences
+    from elo.cells import settings_lines
     from elo.compare import Comparison
     from elo.errors import InputError, SettingsError, SizesError, VotesError
-    from elo.formats import settings_lines, write_table
+    from elo.formats import write_table
     from elo.panels import components
     from elo.pareto import pareto_front, read_costs, read_sizes
     from elo.plots import pareto_panels, pareto_plot, save_plot
     from elo.tables import RatingTable, compute
-    from elo.votes import Votes, count_votes, read_votes
+    from elo.tally import Tally, count_votes, read_tally
+    from elo.votes import Votes, read_votes
 
 __all__ = [
     "Comparison",
@@ -27,6 +29,7 @@ __all__ = [
     "RatingTable",
     "SettingsError",
     "SizesError",
+    "Tally",
     "Votes",
     "VotesError",
     "bars_plot",
@@ -39,6 +42,7 @@ __all__ = [
     "preferences",
     "read_costs",
     "read_sizes",
+    "read_tally",
     "read_votes",
     "save_plot",
     "settings_lines",
@@ -51,21 +55,23 @@ _HOME = {
     "RatingTable": "elo.tables",
     "SettingsError": "elo.errors",
     "SizesError": "elo.errors",
+    "Tally": "elo.tally",
     "Votes": "elo.votes",
     "VotesError": "elo.errors",
     "bars_plot": "elo.bars",
     "components": "elo.panels",
     "compute": "elo.tables",
-    "count_votes": "elo.votes",
+    "count_votes": "elo.tally",
     "pareto_front": "elo.pareto",
     "pareto_panels": "elo.plots",
     "pareto_plot": "elo.plots",
     "preferences": "elo.bars",
     "read_costs": "elo.pareto",
     "read_sizes": "elo.pareto",
+    "read_tally": "elo.tally",
     "read_votes": "elo.votes",
     "save_plot": "elo.plots",
-    "settings_lines": "elo.formats",
+    "settings_lines": "elo.cells",
     "write_table": "elo.formats",
 }
 

@@ -9,6 +9,7 @@ import numpy as np
 from elo.counts import Counts
 from elo.errors import SettingsError
 from elo.labels import INK, PALE
+from elo.pairs import wilson
 from elo.panels import base_model
 from elo.plots import BLUE, new_figure, style, write_panel_name
 
@@ -55,20 +56,6 @@ class Preferences:
         ]
 
 
-def wilson(successes: np.ndarray, trials: np.ndarray, z: float = 1.959964) -> tuple[np.ndarray, np.ndarray]:
-    """Wilson's interval of a share x / n, which never leaves [0, 1] and knows that 0 of 10 is not 0.
-
-        (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n)
-
-    (Wilson, J. Amer. Statist. Assoc. 22, 1927.) Votes are taken as independent.
-    """
-    x, n = np.asarray(successes, dtype=float), np.asarray(trials, dtype=float)
-    p, shrink = x / n, 1 + z * z / n
-    middle = (p + z * z / (2 * n)) / shrink
-    half = z * np.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / shrink
-    return middle - half, middle + half
-
-
 def preferences(counts: Counts, against: str) -> Preferences:
     """Count the votes of every method that met `against`; SettingsError if there is no such, or none did."""
     if against not in counts.names:
@@ -82,7 +69,7 @@ def preferences(counts: Counts, against: str) -> Preferences:
     total = votes[met].sum(axis=1, keepdims=True)
     share = votes[met] / total
     order = np.argsort(-(share[:, 0] + share[:, 1] / 2), kind="stable")
-    low, high = wilson(votes[met], total)
+    low, high = wilson(share, total)
     names = tuple(counts.names[i] for i in met[order])
     return Preferences(names, against, votes[met][order], share[order], low[order], high[order])
 

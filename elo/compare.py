@@ -8,7 +8,6 @@ the first and more, its new votes are drawn apart from the old ones; otherwise t
 independent.
 """
 
-import io
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,10 @@ import numpy as np
 
 from elo.counts import Counts, count
 from elo.errors import SettingsError
-from elo.paired import Fit, NoMaximum, fit, fit_rounds
+from elo.existence import NoMaximum
+from elo.paired import Fit, fit, fit_rounds
+from elo.pairs import holm
+from elo.terminal import rendered, table_of
 from elo.votes import Votes
 
 POINTS = 400 / math.log(10)  # Elo points of one unit of log-strength
@@ -144,7 +146,7 @@ def compare(before: Votes, after: Votes, *, bootstrap: int = 1000, seed: int = 0
         difference=difference[order],
         low=(difference - z * error)[order],
         high=(difference + z * error)[order],
-        p=_holm(_two_sided(difference, error))[order],
+        p=holm(_two_sided(difference, error))[order],
         overall_p=_chi_square(difference, draws),
         drawn=drawn,
         rounds=len(draws),
@@ -155,40 +157,26 @@ def compare(before: Votes, after: Votes, *, bootstrap: int = 1000, seed: int = 0
 
 def to_terminal(found: Comparison) -> str:
     """The comparison as a table, with what it means under it."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column("method", no_wrap=True)
-    for name in ("before", "after", "difference", "95 % interval", "p (Holm)", "rank"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for i, name in enumerate(found.names):
-        one, two = found.rank[:, i]
-        table.add_row(
-            Text(name, style="bold" if found.p[i] < 0.05 else ""),
+    rows = [
+        (
+            name,
             f"{found.rating[0, i]:.0f}",
             f"{found.rating[1, i]:.0f}",
             f"{found.difference[i]:+.0f}",
             f"{found.low[i]:+.0f} … {found.high[i]:+.0f}",
             f"{found.p[i]:.2g}",
-            f"{one}" if one == two else f"{one} → {two}",
+            f"{found.rank[0, i]}"
+            if found.rank[0, i] == found.rank[1, i]
+            else "{} → {}".format(*found.rank[:, i]),
         )
-    out = io.StringIO()
-    console = Console(file=out, width=100)
-    console.print(table)
-    a, b = found.votes
-    console.print(
-        Text(
-            f"{a} votes from {found.sources[0]}, {b} from {found.sources[1]}; "
-            f"{found.rounds} rounds over {found.drawn}, seed {found.seed}.",
-            style="dim",
-        )
+        for i, name in enumerate(found.names)
+    ]
+    heads = ("method", "before", "after", "difference", "95 % interval", "p (Holm)", "rank")
+    sources = (
+        f"{found.votes[0]} votes from {found.sources[0]}, {found.votes[1]} from {found.sources[1]}; "
+        f"{found.rounds} rounds over {found.drawn}, seed {found.seed}."
     )
-    for sentence in found.verdict():
-        console.print(Text(f"• {sentence}"))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    return rendered(table_of(heads, rows), below=[sources], notes=found.verdict())
 
 
 def _by_judge(
@@ -254,15 +242,6 @@ def _two_sided(difference: np.ndarray, error: np.ndarray) -> np.ndarray:
     same = np.abs(difference) < 1e-9
     z = np.abs(difference) / np.where(error > 0, error, 1)
     return np.where(same, 1.0, np.where(error > 0, 2 * ndtr(-z), 0.0))
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    """Holm's correction (Scand. J. Statist. 6, 1979)."""
-    order = np.argsort(p, kind="stable")
-    steps = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
-    corrected = np.empty_like(p)
-    corrected[order] = np.minimum(steps, 1)
-    return corrected
 
 
 def _chi_square(difference: np.ndarray, draws: np.ndarray) -> float:

@@ -101,7 +101,7 @@ def count(votes: "Votes", by: Iterable[str] = ()) -> Counts:
     m = len(votes.names)
     cell = (votes.winner.astype(np.int32) * m + votes.a) * m + votes.b
     number = np.bincount(cell, minlength=3 * m * m).astype(float)
-    groups = {group: _clusters(votes, group, cell, number.size) for group in by}
+    groups = {group: clusters(codes_of(votes, group), votes.labels[group], cell, number.size) for group in by}
     return Counts(votes.names, number.reshape(3, m, m), groups)
 
 
@@ -113,25 +113,36 @@ def codes_of(votes: "Votes", group: str) -> np.ndarray:
     return codes
 
 
-def own_cluster_if_unknown(codes: np.ndarray) -> np.ndarray:
-    """Codes without −1: a vote of an unknown judge is a judge of its own."""
+def own_cluster_if_unknown(codes: np.ndarray, known: int) -> np.ndarray:
+    """Codes without −1: a vote of an unknown judge is a judge of its own, after the `known` ones."""
     unknown = codes < 0
-    return np.where(unknown, codes.max() + np.cumsum(unknown), codes) if unknown.any() else codes
+    return np.where(unknown, known - 1 + np.cumsum(unknown), codes) if unknown.any() else codes
 
 
-def _clusters(votes: "Votes", group: str, cell: np.ndarray, width: int) -> Clusters:
+def clusters(
+    codes: np.ndarray, labels: Iterable[str], cell: np.ndarray, width: int, weight: np.ndarray | None = None
+) -> Clusters:
+    """Cells (n,) of `width` in all, by cluster.
+
+    codes   (n,) which of the labels; −1 is nobody known, and each of these votes is a cluster of its own
+    weight  (n,) how many votes each of the n stands for; None: one each
+    """
     from scipy import sparse
 
-    known = codes_of(votes, group)
-    codes = own_cluster_if_unknown(known)
-    size = int(codes.max()) + 1
-    labels = list(votes.labels.get(group) or (str(code) for code in range(int(known.max()) + 1)))
+    if weight is not None:
+        times = np.where(codes < 0, weight, 1)
+        weight = np.repeat(np.where(codes < 0, 1, weight), times).astype(float)
+        codes, cell = np.repeat(codes, times), np.repeat(cell, times)
+    labels = [*labels]
+    codes = own_cluster_if_unknown(codes, len(labels))
+    size = max(int(codes.max(initial=-1)) + 1, len(labels))
     labels += [""] * (size - len(labels))
     if size * width <= 1 << 22:
-        dense = np.bincount(codes * width + cell, minlength=size * width)
+        dense = np.bincount(codes * width + cell, weights=weight, minlength=size * width)
         table = sparse.csr_array(dense.reshape(size, width).astype(float))
     else:
-        table = sparse.csr_array((np.ones(len(cell)), (codes, cell)), shape=(size, width))
+        ones = np.ones(len(cell)) if weight is None else weight
+        table = sparse.csr_array((ones, (codes, cell)), shape=(size, width))
         table.sum_duplicates()
     return Clusters(tuple(labels), table)
 

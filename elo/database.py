@@ -1,18 +1,39 @@
-"""Votes in a database: the view `votes_v1` of a study, read by column or counted in place."""
+"""Votes in a database: the view `votes_v1` of a study, read by column, counted in place, or streamed."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from elo.errors import VotesError
 from elo.sources import FETCH, Source, from_batches
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import sqlalchemy as sa
 
 VIEW = "votes_v1"
 
 
-def open_database(url: str) -> Source:
+@dataclass(frozen=True)
+class Database:
+    """A database with the view.
+
+    source   reads columns, as of a file
+    grouped  lists of columns → a table each, one row for each combination of values, with its number of
+             votes in the column `count` and how many of them have a time in `timed`; all of one moment
+    stream   columns → rows in order of time, in batches
+    derived  columns that the database makes of others: `superseded`, true where a later vote says so
+    """
+
+    source: Source
+    grouped: "Callable[[Sequence[list[str]]], list[pa.Table]]"
+    stream: Callable[[list[str]], Iterator[Sequence[Any]]]
+    derived: tuple[str, ...]
+
+
+def open_database(url: str) -> Database:
     """Open the view; raises VotesError with one line that holds no password."""
     import sqlalchemy as sa
 
@@ -32,31 +53,51 @@ def open_database(url: str) -> Source:
     except ModuleNotFoundError as error:
         raise VotesError(f"{name}: needs the Python package {error.name}, which is not installed") from error
     view = sa.table(VIEW, *(sa.column(column) for column in found))
+    known: dict[str, Any] = {column: view.c[column] for column in found}
+    derived: tuple[str, ...] = ()
+    if {"vote_id", "supersedes"} <= set(found):
+        later = sa.table(VIEW, sa.column("supersedes")).alias("later")
+        replaced = sa.select(later.c.supersedes).where(later.c.supersedes.is_not(None))
+        known["superseded"], derived = view.c.vote_id.in_(replaced), ("superseded",)
 
-    def fetch(query: sa.Select, columns: list[str]) -> "pa.Table":
+    def columns(chosen: list[str]) -> list[Any]:
+        return [known[column].label(column) for column in chosen]
+
+    @contextmanager
+    def reading() -> "Iterator[sa.Connection]":
+        """Connect so that all statements see the votes of one moment, whoever votes meanwhile."""
         try:
             with engine.connect() as connection:
-                result = connection.execution_options(stream_results=True).execute(query)
-                return from_batches(columns, result.partitions(FETCH))
+                if engine.dialect.name == "sqlite":
+                    connection.exec_driver_sql("BEGIN")
+                elif engine.dialect.name == "postgresql":
+                    connection.execution_options(isolation_level="REPEATABLE READ")
+                yield connection.execution_options(stream_results=True)
         except sa.exc.SQLAlchemyError as error:
             raise VotesError(f"{name}: {str(error).splitlines()[0]}") from error
 
-    def read(chosen: list[str]) -> "pa.Table":
+    def stream(chosen: list[str]) -> Iterator[Sequence[Any]]:
         order = [view.c[column] for column in ("tstamp", "vote_id") if column in found]
-        return fetch(sa.select(*(view.c[column] for column in chosen)).order_by(*order), chosen)
+        with reading() as connection:
+            yield from connection.execute(sa.select(*columns(chosen)).order_by(*order)).partitions(FETCH)
 
-    def grouped(chosen: list[str]) -> "pa.Table":
-        cells = [view.c[column] for column in chosen]
-        query = sa.select(*cells, sa.func.count().label("count")).group_by(*cells)
-        if {"vote_id", "supersedes"} <= set(found):
-            later = sa.table(VIEW, sa.column("supersedes")).alias("later")
-            replaced = sa.select(later.c.supersedes).where(later.c.supersedes.is_not(None))
-            query = query.where(view.c.vote_id.not_in(replaced))
-        return fetch(query.order_by(*cells), [*chosen, "count"])
+    def grouped(groupings: Sequence[list[str]]) -> "list[pa.Table]":
+        time = view.c.tstamp if "tstamp" in found else sa.null()
+        tables = []
+        with reading() as connection:
+            for chosen in groupings:
+                rows = sa.select(*columns(chosen), time.label("time of the vote")).subquery()
+                cells = [rows.c[column] for column in chosen]
+                query = sa.select(*cells, sa.func.count(), sa.func.count(rows.c["time of the vote"]))
+                result = connection.execute(query.group_by(*cells).order_by(*cells))
+                tables.append(from_batches([*chosen, "count", "timed"], result.partitions(FETCH)))
+        return tables
 
-    return Source(
-        name, found, read, lambda row: f"{name}, row {row + 1} of {VIEW} by tstamp", grouped=grouped
-    )
+    def read(chosen: list[str]) -> "pa.Table":
+        return from_batches(chosen, stream(chosen))
+
+    source = Source(name, found, read, lambda row: f"{name}, row {row + 1} of {VIEW} by tstamp")
+    return Database(source, grouped, stream, derived)
 
 
 def _without_password(url: str) -> str:

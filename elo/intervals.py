@@ -9,15 +9,14 @@ Intervals of ratings are from the sandwich (`elo.sandwich`); draws serve what ha
 probability to be best, the Pareto front.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from elo.counts import GROUPS, Counts, codes_of, own_cluster_if_unknown
+from elo.counts import GROUPS, Counts
 from elo.errors import SettingsError
 from elo.paired import BATCH_CELLS, Fit, fit_rounds, prior_cells
-from elo.votes import Votes
+from elo.tally import Tally
 
 CLUSTERS = ("auto", "vote", "judge", "prompt", "both")
 ENOUGH = 20  # `auto` takes what has at least as many values
@@ -42,7 +41,7 @@ class Bootstrap:
     seed: int
 
 
-def choose_clusters(votes: Votes, cluster: str = "auto") -> tuple[str, ...]:
+def choose_clusters(votes: Tally, cluster: str = "auto") -> tuple[str, ...]:
     """Which of judge and prompt to count as independent: (), ("judge",), ("prompt",) or both.
 
     "auto" takes every one of them that has at least 20 values; "vote" takes none. Raises SettingsError
@@ -53,40 +52,16 @@ def choose_clusters(votes: Votes, cluster: str = "auto") -> tuple[str, ...]:
     if cluster == "vote":
         return ()
     if cluster == "auto":
-        return tuple(group for group in GROUPS if values(votes, group) >= ENOUGH)
+        return tuple(group for group in GROUPS if votes.known(group) >= ENOUGH)
     groups = GROUPS if cluster == "both" else (cluster,)
     for group in groups:
-        if int(own_cluster_if_unknown(codes_of(votes, group)).max()) < 1:
+        if group not in votes.counts.by:
+            raise SettingsError(f"cluster {cluster!r}: {votes.source} does not say the {group} of its votes")
+        if len(votes.counts.by[group].labels) < 2:
             raise SettingsError(
                 f"cluster {cluster!r}: all votes in {votes.source} share one {group}; two are needed"
             )
     return groups
-
-
-def values(votes: Votes, group: str) -> int:
-    """How many judges (or prompts) are known by name."""
-    codes = votes.judge if group == "judge" else votes.prompt
-    return 0 if codes is None else int(codes.max()) + 1
-
-
-def cluster_notes(votes: Votes, groups: Sequence[str]) -> list[str]:
-    """What a reader of the intervals must know of their clusters."""
-    notes = []
-    if not groups:
-        judges = values(votes, "judge")
-        few = f"{judges} judge{'s' * (judges != 1)}" if judges else "who voted is not known"
-        notes.append(
-            f"Votes by the same person are treated as independent ({few}): intervals may be too short."
-        )
-    elif tuple(groups) == ("judge",) and values(votes, "prompt") > 1:
-        notes.append("Intervals count judges, not prompts: they speak of these prompts.")
-    elif tuple(groups) == ("prompt",):
-        notes.append("Intervals count prompts, not judges: they speak of these judges.")
-    for group in groups:
-        number = int(own_cluster_if_unknown(codes_of(votes, group)).max()) + 1
-        if number < FEW:
-            notes.append(f"Only {number} {group}s: intervals from fewer than {FEW} tend to be too short.")
-    return notes
 
 
 def bootstrap(
@@ -104,8 +79,10 @@ def bootstrap(
     if cluster == "vote":
         clusters = round(counts.total)
     else:
-        clusters = len(counts.by[cluster].labels)
-        table = counts.by[cluster].table[:, used]
+        labels = counts.by[cluster].labels
+        clusters = len(labels)
+        # By name, so that the same votes give the same draws in whatever order they come.
+        table = counts.by[cluster].table[sorted(range(clusters), key=labels.__getitem__)][:, used]
         if clusters * len(used) <= 1 << 24:
             table = table.toarray()  # a dense product is faster, and this much is no burden
     prior = prior_cells(counts, like.prior)

@@ -59,6 +59,12 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "has_label": ("has_label",),
     "vote_id": ("vote_id",),
     "supersedes": ("supersedes",),
+    "trial_id": ("trial_id",),
+    "repeat_of": ("repeat_of",),
+    "expected": ("expected",),
+    "rt_ms": ("rt_ms", "time_ms"),
+    "late": ("late",),
+    "source": ("source",),
 }
 TALLIES = ("left_votes", "right_votes", "tie_votes", "bothbad_votes")
 

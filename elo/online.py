@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from elo.counts import LEFT, RIGHT
+from elo.counts import Counts
+from elo.tally import Tally
 from elo.votes import Votes
+
+SCORE = (0.5, -0.5, 0.0)  # of the left image less ½, if it wins, loses or ties
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +41,7 @@ class EloOrders:
     seed: int
 
 
-def sequential_elo(votes: Votes, *, k: float = 32, base: float = 1000, scale: float = 400) -> Elo:
+def sequential_elo(votes: Votes | Tally, *, k: float = 32, base: float = 1000, scale: float = 400) -> Elo:
     """Run the Elo update over the votes in their order; a tie is half a win.
 
     After a vote between i (left) and j with score s ∈ {1, 0, ½} for i,
@@ -48,36 +51,36 @@ def sequential_elo(votes: Votes, *, k: float = 32, base: float = 1000, scale: fl
     so the sum of ratings stays m · base (Elo, The Rating of Chessplayers, 1978, §1.6).
     Ratings are in Elo points, one per name of `votes.names`.
     """
-    score = np.where(votes.winner == LEFT, 1.0, np.where(votes.winner == RIGHT, 0.0, 0.5))
     ratings = [float(base)] * len(votes.names)
     # 1 / (1 + 10^−x) = (1 + tanh(x ln 10 / 2)) / 2, which cannot overflow
     half, tanh = math.log(10) / (2 * scale), math.tanh
-    for i, j, s in zip(votes.a.tolist(), votes.b.tolist(), score.tolist(), strict=True):
-        change = k * (s - 0.5 - 0.5 * tanh(half * (ratings[i] - ratings[j])))
-        ratings[i] += change
-        ratings[j] -= change
+    for a, b, winner in votes.in_order():
+        for i, j, s in zip(a.tolist(), b.tolist(), np.take(SCORE, winner).tolist(), strict=True):
+            change = k * (s - 0.5 * tanh(half * (ratings[i] - ratings[j])))
+            ratings[i] += change
+            ratings[j] -= change
     return Elo(votes.names, np.array(ratings), k, base, scale)
 
 
 def elo_over_orders(
-    votes: Votes, *, orders: int = 100, k: float = 32, base: float = 1000, scale: float = 400, seed: int = 0
+    counts: Counts, *, orders: int = 100, k: float = 32, base: float = 1000, scale: float = 400, seed: int = 0
 ) -> EloOrders:
-    """Run `sequential_elo` over random orders of the votes, all orders side by side.
+    """Run `sequential_elo` over random orders of the counted votes, all orders side by side.
 
     The spread is what the order alone decides: it says nothing of how sure the votes are.
     """
     rng = np.random.default_rng(seed)
-    score = np.where(votes.winner == LEFT, 1.0, np.where(votes.winner == RIGHT, 0.0, 0.5))
-    m, n = len(votes.names), len(votes)
+    m, n = len(counts.names), round(counts.total)
+    cell = np.repeat(np.arange(counts.number.size), counts.number.ravel().astype(np.intp))
+    a, b, score = cell // m % m, cell % m, np.take(SCORE, cell // (m * m))
     total, squares, done = np.zeros(m), np.zeros(m), 0
     half = math.log(10) / (2 * scale)
     while done < orders:
         # A step serves all orders at hand; their places in the votes stay below some 80 MB.
         size = min(orders - done, max(1, 10_000_000 // n))
         order = np.array([rng.permutation(n) for _ in range(size)]).T
-        a, b, s = votes.a[order], votes.b[order], score[order] - 0.5
         ratings, row = np.zeros(size * m), np.arange(size) * m
-        for left, right, won in zip(row + a, row + b, s, strict=True):
+        for left, right, won in zip(row + a[order], row + b[order], score[order], strict=True):
             change = k * (won - 0.5 * np.tanh(half * (ratings[left] - ratings[right])))
             ratings[left] += change
             ratings[right] -= change
@@ -87,4 +90,4 @@ def elo_over_orders(
         done += size
     mean = total / orders
     sd = np.sqrt(np.maximum(squares - orders * mean**2, 0) / max(orders - 1, 1))
-    return EloOrders(votes.names, base + mean, sd, orders, k, base, scale, seed)
+    return EloOrders(counts.names, base + mean, sd, orders, k, base, scale, seed)

@@ -42,6 +42,13 @@ class PairTests:
         worse = (sure & (self.difference > 0)).sum(axis=1)
         return 1 + better, len(self.names) - worse
 
+    def reordered(self, order: np.ndarray) -> "PairTests":
+        """The same tests with the methods in another order (m,)."""
+        matrices = {
+            name: value[np.ix_(order, order)] for name, value in vars(self).items() if name != "names"
+        }
+        return PairTests(tuple(self.names[i] for i in order), **matrices)
+
 
 def compare_pairs(counts: Counts, fitted: Fit, errors: Sandwich) -> PairTests:
     """Test every difference of two log-strengths (Wald), corrected by Holm over the m (m − 1) / 2 pairs."""

@@ -1,11 +1,11 @@
 """Votes that were never compared, directly or through others, belong on separate panels."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from elo.counts import Counts, count
+from elo.subsets import only
 from elo.votes import Votes
 
 
@@ -15,7 +15,9 @@ def components(votes: Votes) -> list[Votes]:
     Each has its own methods only; one group, the usual case, is returned as it is.
     """
     found = _groups(count(votes).number)
-    return [votes] if len(found) == 1 else [_among(votes, inside) for inside in found]
+    if len(found) == 1:
+        return [votes]
+    return [only(votes, inside[votes.a], "methods of another panel") for inside in found]
 
 
 def split_counts(counts: Counts) -> list[Counts]:
@@ -51,19 +53,3 @@ def base_model(names: Sequence[str]) -> tuple[str, list[str]]:
         return "", list(names)
     (base,) = bases
     return base, [name[len(base) + 1 :] for name in names]
-
-
-def _among(votes: Votes, inside: np.ndarray) -> Votes:
-    """The votes between the methods of the mask."""
-    rows = inside[votes.a]
-    index = np.cumsum(inside) - 1
-    return replace(
-        votes,
-        names=tuple(name for name, kept in zip(votes.names, inside, strict=True) if kept),
-        a=index[votes.a[rows]],
-        b=index[votes.b[rows]],
-        winner=votes.winner[rows],
-        judge=None if votes.judge is None else votes.judge[rows],
-        prompt=None if votes.prompt is None else votes.prompt[rows],
-        category=None if votes.category is None else votes.category[rows],
-    )

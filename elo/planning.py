@@ -40,6 +40,14 @@ class Plan:
     design_effect: float
     methods: int
 
+    def sentence(self) -> str:
+        """The plan in words."""
+        return (
+            f"{self.votes} votes on each pair ({self.total} in all, {self.methods} methods) find a gap of "
+            f"{self.gap:.4g} Elo points with power {self.power:.3g} at alpha {self.alpha:g}, two-sided; "
+            f"{self.ties:.0%} ties, design effect {self.design_effect:g}."
+        )
+
 
 def plan(
     *,

@@ -4,9 +4,6 @@ Nobody is left out by this: it shows who stands out, and whoever runs the study 
 was written down before.
 """
 
-import io
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +11,15 @@ import numpy as np
 import pandas as pd
 
 from elo.agreement import krippendorff_alpha
+from elo.answers import CONDUCT, conduct
+from elo.cells import plain_row
 from elo.counts import LEFT, RIGHT, TIE, Counts, codes_of, count
 from elo.existence import NoMaximum
-from elo.layouts import ALIASES
 from elo.paired import fit, half_wins
 from elo.robustness import leave_one_out
-from elo.sources import open_source
 from elo.subsets import only
-from elo.votes import WINNERS, Votes
+from elo.terminal import rendered, table_of
+from elo.votes import Votes
 
 COLUMNS = (
     "judge",
@@ -40,12 +38,6 @@ COLUMNS = (
 PRIOR = 0.5
 VOTES_A_METHOD = 10  # with fewer votes per method and prompt, all prompts are fitted together
 STANDS_OUT = 1.5  # interquartile ranges below the first quartile, as in pwcmp
-MORE = {
-    "rt_ms": ("rt_ms", "time_ms"),
-    "trial_id": ("trial_id",),
-    "repeat_of": ("repeat_of",),
-    "expected": ("expected",),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +67,16 @@ class Raters:
         rows = self.table[self.table["outlier"] > STANDS_OUT]
         return rows["judge"].tolist()
 
+    def record(self) -> dict[str, Any]:
+        """{"settings", "alpha", "standing_out", "raters", "notes"} ready for JSON; None where unknown."""
+        return {
+            "settings": self.settings,
+            "alpha": self.alpha,
+            "standing_out": self.standing_out(),
+            "raters": [plain_row(row) for row in self.table.to_dict("records")],
+            "notes": self.notes,
+        }
+
 
 def raters(votes: Votes, answers: pd.DataFrame | None = None) -> Raters:
     """Describe each judge.
@@ -84,13 +86,9 @@ def raters(votes: Votes, answers: pd.DataFrame | None = None) -> Raters:
 
     Raises SettingsError where the votes do not say who voted.
     """
-    judge = codes_of(votes, "judge")
+    left, right, tie = outcomes_by_judge(votes)
     labels = votes.labels["judge"]
     g = len(labels)
-    known = judge >= 0
-    left, right, tie = (
-        np.bincount(judge[known & (votes.winner == w)], minlength=g) for w in (LEFT, RIGHT, TIE)
-    )
     prompts = 0 if votes.prompt is None else int(votes.prompt.max()) + 1
     by_prompt = prompts > 0 and len(votes) >= VOTES_A_METHOD * len(votes.names) * prompts
     likelihood = leave_one_out_likelihood(votes, by_prompt=by_prompt)
@@ -103,10 +101,11 @@ def raters(votes: Votes, answers: pd.DataFrame | None = None) -> Raters:
         table["left_p"] = binomial_p(left, left + right)
     table["log_likelihood"] = likelihood
     table["outlier"] = outlier_scores(likelihood)
+    notes: list[str] = []
     if answers is not None:
-        _add_answers(table, answers)
-    table["repeats"] = table["repeats"].fillna(0).astype(int)
-    table["golds"] = table["golds"].fillna(0).astype(int)
+        found, notes = conduct(answers, labels)
+        table[list(CONDUCT)] = found.to_numpy()
+    table[["repeats", "golds"]] = table[["repeats", "golds"]].fillna(0).astype(int)
     table = table.sort_values(["outlier", "judge"], ascending=[False, True], ignore_index=True)
     alpha = _alpha(votes)
     settings = {
@@ -119,28 +118,18 @@ def raters(votes: Votes, answers: pd.DataFrame | None = None) -> Raters:
         "source": votes.source,
         "left_out": dict(votes.left_out),
     }
-    found = Raters(table, alpha, settings, [])
-    _note(found, votes)
-    return found
+    described = Raters(table, alpha, settings, notes)
+    _note(described, votes)
+    return described
 
 
-def read_answers(source: Any, column_map: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """All rows of a source as text and numbers: judge, methods, winner, kind, rt_ms, repeat_of, expected …
-
-    Unlike `read_votes` this keeps repeats and control questions, and drops nothing.
-    """
-    opened = open_source(source)
-    wanted = {**{name: ALIASES[name] for name in ("model_a", "model_b", "winner", "judge", "kind")}, **MORE}
-    columns = dict(column_map or {})
-    for ours, aliases in wanted.items():
-        named = next((alias for alias in aliases if alias in opened.columns), None)
-        if named is not None:
-            columns.setdefault(ours, named)
-    columns = {ours: theirs for ours, theirs in columns.items() if ours in wanted}
-    loaded = opened.read(list(dict.fromkeys(columns.values())))
-    frame = pd.DataFrame({ours: loaded.column(theirs).to_pandas() for ours, theirs in columns.items()})
-    # Text may come as categories, which cannot be mixed.
-    return frame.astype({name: object for name in frame.columns if name != "rt_ms"})
+def outcomes_by_judge(votes: Votes) -> np.ndarray:
+    """(3, g) votes of each judge for the left image, the right one, and neither."""
+    judge = codes_of(votes, "judge")
+    g = len(votes.labels["judge"])
+    return np.array(
+        [np.bincount(judge[(judge >= 0) & (votes.winner == w)], minlength=g) for w in (LEFT, RIGHT, TIE)]
+    )
 
 
 def leave_one_out_likelihood(votes: Votes, *, by_prompt: bool) -> np.ndarray:
@@ -200,39 +189,6 @@ def binomial_p(k: np.ndarray, n: np.ndarray) -> np.ndarray:
     return np.where(n > 0, p, np.nan)
 
 
-def _add_answers(table: pd.DataFrame, answers: pd.DataFrame) -> None:
-    """Speed, repeats and control questions, matched by the judge's name."""
-    if "judge" not in answers:
-        return
-    answers = answers.assign(judge=answers["judge"].astype(str).str.strip())
-    rows = table.set_index("judge").index
-    if "rt_ms" in answers:
-        seconds = pd.to_numeric(answers["rt_ms"], errors="coerce") / 1000
-        table["median_s"] = seconds.groupby(answers["judge"]).median().reindex(rows).to_numpy()
-    outcome = answers["winner"].astype(str).str.strip().str.lower().map(WINNERS)
-    # The answer as what was preferred, whichever side it stood on.
-    preferred = answers["model_b"].where(outcome == RIGHT, answers["model_a"]).where(outcome != TIE, "tie")
-    preferred = preferred.astype(str).where(outcome.notna())
-    if {"repeat_of", "trial_id"} <= set(answers.columns):
-        first = pd.Series(preferred.to_numpy(), index=answers["trial_id"].astype(str))
-        first = first[~first.index.duplicated()]
-        asked = answers["repeat_of"].notna() & (answers["repeat_of"].astype(str) != "")
-        before = answers.loc[asked, "repeat_of"].astype(str).map(first)
-        again = preferred[asked].where(before.notna())
-        _share(table, "repeats", (again == before).where(again.notna()), answers.loc[asked, "judge"], rows)
-    if {"expected", "kind"} <= set(answers.columns):
-        gold = answers["kind"].eq("gold") & answers["expected"].notna()
-        wanted = answers.loc[gold, "expected"].astype(str).str.strip().str.lower().map(WINNERS)
-        given = outcome[gold].where(wanted.notna())
-        _share(table, "golds", (given == wanted).where(given.notna()), answers.loc[gold, "judge"], rows)
-
-
-def _share(table: pd.DataFrame, name: str, right: pd.Series, judge: pd.Series, rows: pd.Index) -> None:
-    grouped = right.dropna().astype(float).groupby(judge[right.notna()])
-    table[name] = grouped.size().reindex(rows).to_numpy()
-    table[{"repeats": "repeats_same", "golds": "golds_right"}[name]] = grouped.mean().reindex(rows).to_numpy()
-
-
 def _alpha(votes: Votes) -> float | None:
     if votes.prompt is None:
         return None
@@ -263,27 +219,8 @@ def _note(found: Raters, votes: Votes) -> None:
         found.notes.append("No alpha: nobody answered the same question (prompt and pair) as another.")
 
 
-def to_json(found: Raters) -> str:
-    """JSON: {"settings", "alpha", "standing_out", "raters", "notes"}; null where unknown."""
-    rows = found.table.astype(object).where(found.table.notna(), None).to_dict("records")
-    document = {
-        "settings": found.settings,
-        "alpha": found.alpha,
-        "standing_out": found.standing_out(),
-        "raters": rows,
-        "notes": found.notes,
-    }
-    return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-
-
 def to_terminal(found: Raters) -> str:
     """A table for a terminal, most unusual judges first, with alpha and notes under it."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), header_style="bold")
     forms = {
         "judge": ("judge", "{}"),
         "votes": ("votes", "{:.0f}"),
@@ -298,27 +235,17 @@ def to_terminal(found: Raters) -> str:
         "log_likelihood": ("ln P", "{:.2f}"),
         "outlier": ("outlier", "{:.2f}"),
     }
-    for title, _ in forms.values():
-        shown.add_column(title, justify="left" if title == "judge" else "right", no_wrap=True)
-    for row in found.table.to_dict("records"):
-        cells = [
-            "—" if row[name] != row[name] else form.format(row[name]) for name, (_, form) in forms.items()
-        ]
-        shown.add_row(*(Text(cell) for cell in cells))
-    out = io.StringIO()
-    console = Console(file=out, width=10_000)
-    console.width = max(100, console.measure(shown).maximum)
-    console.print(shown)
+    rows = [
+        ["—" if row[name] != row[name] else form.format(row[name]) for name, (_, form) in forms.items()]
+        for row in found.table.to_dict("records")
+    ]
     s = found.settings
     alpha = "unknown" if found.alpha is None else f"{found.alpha:.3f}"
-    console.print(
-        f"Krippendorff's alpha (nominal): {alpha}. {s['n']} votes, {s['judges']} judges.", markup=False
-    )
-    console.print(
-        f"ln P: of a judge's votes by the ratings of all others, fitted to {s['fitted']}; "
-        f"outlier: interquartile ranges below the first quartile, above {s['stands_out']:g} stands out.",
-        markup=False,
-    )
-    for note in found.notes:
-        console.print(Text.assemble(("• ", "yellow"), note))
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
+    below = [
+        f"Krippendorff's alpha (nominal): {alpha}. {s['n']} votes, {s['judges']} judges.",
+        (
+            f"ln P: of a judge's votes by the ratings of all others, fitted to {s['fitted']}; outlier: "
+            f"interquartile ranges below the first quartile, above {s['stands_out']:g} stands out."
+        ),
+    ]
+    return rendered(table_of([title for title, _ in forms.values()], rows), below=below, notes=found.notes)

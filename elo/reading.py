@@ -18,7 +18,10 @@ TRUTHS = {
 
 @dataclass(eq=False)
 class Reading:
-    """A table on its way to votes: which rows are still in (`kept`), and why the others are not."""
+    """A table on its way to votes: which rows are still in (`kept`), and why the others are not.
+
+    weight  (n,) how many votes each row stands for; None: one each
+    """
 
     source: Source
     columns: dict[str, str]
@@ -26,6 +29,7 @@ class Reading:
     skip: bool
     kept: np.ndarray
     left_out: dict[str, int] = field(default_factory=dict)
+    weight: np.ndarray | None = None
 
     @property
     def n(self) -> int:
@@ -40,14 +44,12 @@ class Reading:
         """Return a column by our name."""
         return self.table.column(name)
 
-    def drop(self, out: np.ndarray, reason: str, weight: np.ndarray | None = None) -> None:
-        """Leave out the rows of the mask that are still in."""
+    def drop(self, out: np.ndarray, reason: str) -> None:
+        """Leave out the rows of the mask that are still in, and count their votes."""
         out = out & self.kept
-        number = int(out.sum())
-        if number:
-            self.left_out[reason] = self.left_out.get(reason, 0) + (
-                number if weight is None else int(weight[out].sum())
-            )
+        if out.any():
+            number = int(out.sum() if self.weight is None else self.weight[out].sum())
+            self.left_out[reason] = self.left_out.get(reason, 0) + number
             self.kept &= ~out
 
     def refuse(self, wrong: np.ndarray, name: str, expected: str) -> None:
@@ -80,6 +82,14 @@ def numbers(reading: Reading, name: str) -> np.ndarray:
     number = np.array([*read, 0], dtype=np.int64)[codes]
     reading.refuse(number < 0, name, "a whole number of votes, 0 or more")
     return np.maximum(number, 0)
+
+
+def decimals(reading: Reading, name: str) -> np.ndarray:
+    """(n,) float of a column of numbers; nothing is NaN."""
+    codes, texts = encode(reading.column(name))
+    read = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce").to_numpy(dtype=float)
+    reading.refuse(np.append(np.isnan(read), False)[codes], name, "a number")
+    return np.append(read, np.nan)[codes]
 
 
 def in_time(reading: Reading) -> tuple[np.ndarray | None, str]:

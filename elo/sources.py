@@ -31,8 +31,6 @@ class Source:
     columns  what it has
     read     loads some of the columns (rows in source order)
     place    says where row 0, 1, … of that table stands, in words a person can follow
-    grouped  like `read`, but one row for each combination of values, with how often it occurs in the
-             column `count`; None where the source cannot count by itself
     torn     rows that `read` could not make sense of and skipped, where that was allowed
     """
 
@@ -40,7 +38,6 @@ class Source:
     columns: tuple[str, ...]
     read: Callable[[list[str]], "pa.Table"]
     place: Callable[[int], str]
-    grouped: Callable[[list[str]], "pa.Table"] | None = None
     torn: dict[str, int] = field(default_factory=dict)
 
 
@@ -52,11 +49,10 @@ def open_source(source: Any, *, skip: bool = False) -> Source:
     """
     if not isinstance(source, str | Path):
         return _open_table(source)
-    text = str(source)
-    if "://" in text:
+    if is_url(source):
         from elo.database import open_database
 
-        return open_database(text)
+        return open_database(str(source)).source
     path = Path(source)
     readers = {".csv": _open_csv, ".json": _open_json, ".jsonl": _open_jsonl, ".parquet": _open_parquet}
     suffix = Path(path.stem if path.suffix == ".gz" else path.name).suffix.lower()
@@ -73,6 +69,11 @@ def open_source(source: Any, *, skip: bool = False) -> Source:
         raise VotesError(f"{path}: the compressed file ends too early") from error
     except UnicodeDecodeError as error:
         raise VotesError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
+
+
+def is_url(source: Any) -> bool:
+    """Tell whether a source is the URL of a database."""
+    return isinstance(source, str | Path) and "://" in str(source)
 
 
 def rows_source(name: str, rows: list[dict[str, Any]], places: list[str]) -> Source:

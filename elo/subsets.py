@@ -16,7 +16,7 @@ def only(votes: Votes, kept: np.ndarray, why: str) -> Votes:
     methods = np.unique(np.concatenate([votes.a[kept], votes.b[kept]]))
     place = np.zeros(len(votes.names), dtype=int)
     place[methods] = np.arange(len(methods))
-    labels: dict[str, tuple[str, ...]] = {}
+    labels = {name: votes.labels[name] for name in votes.more if name in votes.labels}
     codes: dict[str, Any] = {}
     for group in ("judge", "prompt", "category"):
         column = getattr(votes, group)
@@ -42,5 +42,6 @@ def only(votes: Votes, kept: np.ndarray, why: str) -> Votes:
         winner=votes.winner[kept],
         labels=labels,
         left_out=left_out,
+        more={name: column[kept] for name, column in votes.more.items()},
         **codes,
     )

@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
 import elo
-from elo.bars import bars_panels, bars_plot, find_against, preferences, wilson
+from elo.bars import bars_panels, bars_plot, find_against, preferences
 from elo.counts import count
+from elo.pairs import wilson
 from elo.plots import save_plot
 from elo.votes import read_votes
 
@@ -35,7 +36,7 @@ def test_shares_are_an_obvious_count(five, found):
 @pytest.mark.parametrize("x,n", [(0, 10), (10, 10), (3, 10), (400, 1000)])
 def test_wilson_is_scipys(x, n):
     expected = binomtest(x, n).proportion_ci(method="wilson")
-    np.testing.assert_allclose(wilson(np.array(x), np.array(n)), expected, atol=1e-7)
+    np.testing.assert_allclose(wilson(np.array(x / n), np.array(n)), expected, atol=1e-9)
 
 
 def test_names_of_the_one_they_met():

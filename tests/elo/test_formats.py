@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 import elo
-from elo import formats
+from elo import formats, terminal, typeset
+from elo.cells import interval
 from elo.tables import COLUMNS
 
 AWKWARD = "w4_a8 & <50 % | #1 \\ {x}~^$"
@@ -62,36 +63,76 @@ def test_json_parses_back(table, unknown):
     assert (first["rank"], first["rating"], first["size_gb"], first["wins"]) == (None, None, None, 1)
 
 
+HEADS = ["Rank", "Method", "Rating", "95 % interval", "Ranks", "Votes", "Won", "Lost", "Tied"]
+HEADS += ["Win %", "Elo", "Size"]
+
+
+def shown(table):
+    """What the rows of every rendering must say, told in another way."""
+    rows = []
+    for row, (low, high) in zip(table.ratings.to_dict("records"), table.rank_ranges(), strict=True):
+        rows.append(
+            [
+                f"{row['rank']}",
+                row["method"],
+                f"{row['rating']:.0f}",
+                f"{row['ci_low']:.0f} – {row['ci_high']:.0f}",
+                f"{low}–{high}" if low < high else f"{low}",
+                *(f"{row[name]}" for name in ("votes", "wins", "losses", "ties")),
+                f"{100 * row['win_rate']:.1f}",
+                f"{row['elo']:.0f}",
+                f"{row['size_gb']:.3g} GB",
+            ]
+        )
+    return rows
+
+
 def test_markdown_parses_back(table):
-    lines = [line for line in formats.to_markdown(table).splitlines() if line.startswith("|")]
+    lines = [line for line in typeset.to_markdown(table).splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
-    assert rows[0] == list(COLUMNS)
-    assert all(len(row) == len(COLUMNS) for row in rows)
-    names = [row[1].replace("\\|", "|").replace("\\\\", "\\") for row in rows[2:]]
-    assert names == table.ratings["method"].tolist()
-    assert [row[2] for row in rows[2:]] == [f"{rating:.0f}" for rating in table.ratings["rating"]]
+    assert rows[0] == HEADS
+    assert [[re.sub(r"\\(.)", r"\1", cell) for cell in row] for row in rows[2:]] == shown(table)
 
 
 def test_latex_has_the_rows_and_escapes(table, unknown):
-    text = formats.to_latex(table)
+    text = typeset.to_latex(table)
     body = text.split(r"\midrule")[1].split(r"\bottomrule")[0].strip().splitlines()
-    assert len(body) == 5
-    assert all(len(re.split(r"(?<!\\)&", line)) == len(COLUMNS) and line.endswith(r"\\") for line in body)
-    assert r"w4\_a8 \& <50 \% | \#1 \textbackslash{} \{x\}\textasciitilde{}\textasciicircum{}\$" in text
+    cells = [[cell.strip() for cell in re.split(r"(?<!\\)&", line.removesuffix(r"\\"))] for line in body]
+    assert [[cell.replace("--", "–") for cell in row[2:]] for row in cells] == [
+        row[2:] for row in shown(table)
+    ]
+    name = r"w4\_a8 \& \textless{}50\,\% \textbar{} \#1 \textbackslash{} "
+    assert name + r"\{x\}\textasciitilde{}\textasciicircum{}\$" in [row[1] for row in cells]
     assert '% cluster: "both"' in text
-    assert "---" in formats.to_latex(unknown)
+    assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+    assert "---" in typeset.to_latex(unknown)
 
 
-def test_html_is_well_formed_and_parses_back(table):
-    root = ElementTree.fromstring(formats.to_html(table).removeprefix("<!DOCTYPE html>\n"))  # noqa: S314 (our own)
+def test_html_is_well_formed_and_parses_back(table, unknown):
+    root = ElementTree.fromstring(typeset.to_html(table).removeprefix("<!DOCTYPE html>\n"))  # noqa: S314 (our own)
     rows = [["".join(cell.itertext()) for cell in row] for row in root.iter("tr")]
-    assert rows[0] == list(COLUMNS)
-    assert [row[1] for row in rows[1:]] == table.ratings["method"].tolist()
-    assert "http" not in formats.to_html(table)
+    picture = HEADS.index("95 % interval") + 1
+    assert [[*row[:picture], *row[picture + 1 :]] for row in rows] == [HEADS, *shown(table)]
+    assert "http" not in typeset.to_html(table)
+    lines = [(float(line.get("x1")), float(line.get("x2"))) for line in root.iter("line")]
+    dots = [float(dot.get("cx")) for dot in root.iter("circle")]
+    assert len(lines) == len(dots) == 5
+    # one axis: pixels are points
+    ends = table.ratings[["ci_low", "rating", "ci_high"]].to_numpy(float)
+    drawn = np.column_stack([np.array(lines)[:, 0], dots, np.array(lines)[:, 1]])
+    slope, start = np.polyfit(ends.ravel(), drawn.ravel(), 1)
+    np.testing.assert_allclose(start + slope * ends, drawn, atol=0.1)
+    assert "<svg" not in typeset.to_html(unknown)
+
+
+def test_ratings_below_zero_have_a_minus_that_looks_like_one(five):
+    text = typeset.to_markdown(elo.compute(elo.read_votes(five), bootstrap=0, base=0))
+    assert re.search(r"\| −\d+ \| −\d+ – −?\d+ \|", text)
+    assert interval(-0.4, 3) == "0 – 3"
 
 
 def test_every_format_carries_settings_and_notes(table):
-    for render in (formats.to_markdown, formats.to_latex, formats.to_html, formats.to_terminal):
+    for render in (typeset.to_markdown, typeset.to_latex, typeset.to_html, terminal.to_terminal):
         text = " ".join(render(table).split())
         for word in (
             "bradley-terry",
@@ -109,21 +150,21 @@ def test_every_format_carries_settings_and_notes(table):
 
 
 def test_terminal_table(table, unknown):
-    text = formats.to_terminal(table)
+    text = terminal.to_terminal(table)
     assert AWKWARD in text
     top = table.ratings.iloc[0]
     assert f"{top['rating']:.0f}" in text
     assert f"{top['ci_low']:.0f} – {top['ci_high']:.0f}" in " ".join(text.split())
     assert "\x1b" not in text
-    assert "\x1b[" in formats.to_terminal(table, width=100, color=True)
+    assert "\x1b[" in terminal.to_terminal(table, width=100, color=True)
     assert max(map(len, text.splitlines())) <= 110
-    narrow = formats.to_terminal(table, width=80)
+    narrow = terminal.to_terminal(table, width=80)
     assert "won" in text
     assert "won" not in narrow
     assert max(map(len, narrow.splitlines())) < 95
     assert "1.31 GB" in text
-    assert "—" in formats.to_terminal(unknown)
-    assert "burger never won or tied" in " ".join(formats.to_terminal(unknown).split())
+    assert "—" in terminal.to_terminal(unknown)
+    assert "burger never won or tied" in " ".join(terminal.to_terminal(unknown).split())
 
 
 def test_files_are_written_whole_or_not_at_all(table, tmp_path):

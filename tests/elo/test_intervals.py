@@ -5,14 +5,15 @@ import pytest
 from elo.counts import Counts, count
 from elo.errors import SettingsError
 from elo.existence import NoMaximum
-from elo.intervals import bootstrap, choose_clusters, cluster_notes, percentile_intervals, probability_best
+from elo.intervals import bootstrap, choose_clusters, percentile_intervals, probability_best
+from elo.notes import cluster_notes
 from elo.paired import fit, fit_bradley_terry, fit_rounds
+from elo.tally import tally
 from elo.votes import read_votes
 
 
 def draw(frame, cluster="judge", **options):
-    votes = read_votes(frame)
-    counts = count(votes, by=choose_clusters(votes, cluster))
+    counts = tally(read_votes(frame)).counts
     return bootstrap(counts, fit_bradley_terry(counts), cluster=cluster, **options)
 
 
@@ -33,7 +34,7 @@ def test_golden_percentile_intervals(golden, name):
 
 
 def chosen(frame, cluster="auto"):
-    votes = read_votes(frame)
+    votes = tally(read_votes(frame))
     groups = choose_clusters(votes, cluster)
     return groups, cluster_notes(votes, groups)
 

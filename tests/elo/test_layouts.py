@@ -12,7 +12,8 @@ import pytest
 from elo.counts import count
 from elo.errors import SettingsError, VotesError
 from elo.layouts import methods_of
-from elo.votes import count_votes, read_votes
+from elo.tally import count_votes
+from elo.votes import read_votes
 
 PAIRS = [("flux", "sd3", "left"), ("sd3", "flux", "left"), ("sd3", "flux", "right"), ("flux", "sd3", "tie")]
 RESULT = ("flux", "sd3"), [[0, 2], [1, 0]], [[0, 1], [1, 0]]

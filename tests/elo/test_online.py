@@ -1,8 +1,10 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from elo.counts import count
 from elo.online import elo_over_orders, sequential_elo
 from elo.votes import read_votes
 
@@ -37,7 +39,7 @@ def test_the_sum_is_kept_and_nothing_overflows(five):
 @pytest.mark.parametrize("name", ["food", "quant"])
 def test_golden_over_random_orders(golden, name):
     case, frame = golden(name)
-    spread = elo_over_orders(read_votes(frame), orders=2000)
+    spread = elo_over_orders(count(read_votes(frame)), orders=2000)
     expected = case["elo_mean_over_4000_random_orders_K32"]
     for i, method in enumerate(spread.names):
         want = expected[method]
@@ -46,9 +48,14 @@ def test_golden_over_random_orders(golden, name):
 
 
 def test_orders_side_by_side_are_each_order_alone(five):
-    votes = read_votes(five[:60])
+    counts = count(read_votes(five[:60]))
+    expanded = [
+        {"left": counts.names[i], "right": counts.names[j], "winner": ("left", "right", "tie")[w]}
+        for (w, i, j), number in np.ndenumerate(counts.number)
+        for _ in range(int(number))
+    ]
     drawn = np.random.default_rng(3).permutation(60)
-    alone = sequential_elo(read_votes(five[:60].drop(columns="tstamp").iloc[drawn]))
-    spread = elo_over_orders(votes, orders=1, seed=3)
+    alone = sequential_elo(read_votes(pd.DataFrame(expanded).iloc[drawn]))
+    spread = elo_over_orders(counts, orders=1, seed=3)
     np.testing.assert_allclose(spread.mean, alone.ratings, atol=1e-9)
     assert (spread.sd == 0).all()

@@ -24,10 +24,10 @@ def test_components_are_the_votes_of_each_alone(two):
         assert part.names == alone.names
         for field in ("a", "b", "winner"):
             np.testing.assert_array_equal(getattr(part, field), getattr(alone, field))
-        np.testing.assert_allclose(
-            elo.compute(part, bootstrap=0).ratings["rating"],
-            elo.compute(alone, bootstrap=0).ratings["rating"],
-        )
+        there, here = elo.compute(part, bootstrap=0), elo.compute(alone, bootstrap=0)
+        pd.testing.assert_frame_equal(there.ratings, here.ratings)
+        others = {"methods of another panel": len(two) - len(alone)}
+        assert there.settings == {**here.settings, "left_out": others}
     for counts, part in zip(split_counts(count(read_votes(two))), (flux, sdxl), strict=True):
         assert counts.names == part.names
         np.testing.assert_array_equal(counts.number, count(part).number)

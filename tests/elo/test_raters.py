@@ -8,8 +8,9 @@ from click.testing import CliRunner
 
 import elo
 from elo.agreement import krippendorff_alpha
+from elo.answers import read_answers
 from elo.cli import cli
-from elo.raters import binomial_p, outlier_scores, raters, read_answers, to_json, to_terminal
+from elo.raters import binomial_p, outlier_scores, raters, to_terminal
 
 TMO = Path(__file__).parents[3] / "shared" / "votes" / "tmo-video.csv"
 
@@ -101,9 +102,34 @@ def test_who_stands_out_and_why(odd):
     assert rows["votes"].sum() == 2400
     assert any(note.startswith("j2: prefer one side") for note in found.notes)
     assert 0 < found.alpha < 1
-    document = json.loads(to_json(found))
+    document = json.loads(json.dumps(found.record(), allow_nan=False))
     assert document["raters"][0]["judge"] in {"j1", "j2"}
     assert "Krippendorff's alpha" in to_terminal(found)
+
+
+def test_what_cannot_be_judged_is_said(odd):
+    def notes(frame):
+        return " ".join(raters(elo.read_votes(frame), read_answers(frame)).notes)
+
+    assert "could not be judged" not in notes(odd)
+    unknown = odd.drop(columns="expected")
+    assert "2 of 2 control questions could not be judged: there is no column expected." in notes(unknown)
+    odd.loc[odd.index[-1], "expected"] = None
+    assert "1 of 2 control questions could not be judged: no right answer is known." in notes(odd)
+    assert raters(elo.read_votes(odd), read_answers(odd)).table["golds"].sum() == 1
+    odd.loc[odd["kind"] == "repeat", "repeat_of"] = [None, "t-lost", "t-lost", None]
+    assert "4 of 4 repeats could not be judged" in notes(odd)
+    assert "No speed" in notes(odd.drop(columns="rt_ms"))
+    counted = odd.assign(left_votes=1, right_votes=2).drop(columns="winner")
+    assert "do not stand one by one" in notes(counted)
+
+
+def test_answers_to_another_question_are_not_mixed_in(odd):
+    other = odd.assign(question="match", rt_ms=90_000)
+    both = pd.concat([odd.assign(question="quality"), other])
+    alone = raters(elo.read_votes(odd), read_answers(odd)).table
+    asked = raters(elo.read_votes(both, question="quality"), read_answers(both, question="quality")).table
+    pd.testing.assert_frame_equal(asked, alone)
 
 
 def test_commands(odd, tmp_path):
@@ -113,7 +139,14 @@ def test_commands(odd, tmp_path):
     assert result.exit_code == 0, result.output
     assert len(json.loads(result.stdout)["raters"]) == 40
     assert "outlier" in CliRunner().invoke(cli, ["raters", str(path)]).stdout
-    odd.drop(columns="judge").to_csv(path, index=False)
+    odd.loc[3, "winner"] = "neither"
+    odd.to_csv(path, index=False)
+    assert CliRunner().invoke(cli, ["raters", str(path)]).exit_code == 2
+    skipped = json.loads(
+        CliRunner().invoke(cli, ["raters", str(path), "--on-error", "skip", "--json"]).stdout
+    )
+    assert skipped["settings"]["left_out"]["unreadable winner"] == 1
+    odd.drop(columns="judge").drop(index=3).to_csv(path, index=False)
     refused = CliRunner().invoke(cli, ["raters", str(path)])
     assert refused.exit_code == 2
     assert "does not say the judge" in refused.stderr
