@@ -15,7 +15,8 @@ leave out those who have not finished.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,8 @@ class Anytime:
     scores     (t,) X_j in the order in which judges finished
     e_values   (t,) evidence against "no difference" after each judge
     p          1 / the largest e-value so far, at most 1: an anytime-valid p-value
-    low, high  (t,) 95 % (1 − alpha) confidence sequence of the mean of X_j, so far
+    low, high  (t,) 1 − alpha confidence sequence of the mean of X_j, so far; NaN once no mean is left
+    votes      how many votes the judges gave on the pair
     """
 
     first: str
@@ -45,6 +47,56 @@ class Anytime:
     low: np.ndarray
     high: np.ndarray
     alpha: float
+    votes: int | None = None
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether the evidence has ever passed 1 / alpha, which chance alone does with alpha at most."""
+        return self.p <= self.alpha
+
+    def record(self) -> dict[str, Any]:
+        """Everything, ready for JSON; the last entries of the lists are where it stands now."""
+        steps = [
+            {"score": float(score), "e_value": float(e_value), "low": _known(low), "high": _known(high)}
+            for score, e_value, low, high in zip(self.scores, self.e_values, self.low, self.high, strict=True)
+        ]
+        return {
+            "first": self.first,
+            "second": self.second,
+            "judges": len(self.scores),
+            "votes": self.votes,
+            "mean": float(self.scores.mean()),
+            **{name: steps[-1][name] for name in ("e_value", "low", "high")},
+            "largest_e_value": float(self.e_values.max()),
+            "p": self.p,
+            "alpha": self.alpha,
+            "may_stop": self.may_stop,
+            "steps": steps,
+        }
+
+    def sentences(self) -> list[str]:
+        """Where it stands, and whether one may stop."""
+        t, best = len(self.scores), int(self.e_values.argmax())
+        now, largest, edge = self.e_values[-1], self.e_values[best], 1 / self.alpha
+        low, high = self.low[-1], self.high[-1]
+        shares = f"{100 * low:.1f} – {100 * high:.1f} %" if low <= high else "no share is left"
+        said = [
+            (
+                f"{self.first} against {self.second}: {t} judge{'s' * (t != 1)}, {self.votes} votes; in the "
+                f"mean they prefer {self.first} in {100 * self.scores.mean():.1f} % (a tie is half)."
+            ),
+            f"Confidence sequence, {100 * (1 - self.alpha):g} % at all looks together: {shares}.",
+            (
+                f"Evidence against no difference: e = {now:.3g}, at most {largest:.3g} (after judge "
+                f"{best + 1}); p = {self.p:.2g} whenever you look."
+            ),
+        ]
+        if not self.may_stop:
+            said.append(f"No claim yet: it takes e = {edge:g}. Go on and look as often as you like.")
+        else:
+            ahead = self.second if high < 0.5 else self.first if low > 0.5 else "one of them"
+            said.append(f"You may stop: {ahead} is preferred, the evidence has passed {edge:g} (1 / alpha).")
+        return said
 
 
 def compare_anytime(votes: Votes, first: str, second: str, *, alpha: float = 0.05) -> Anytime:
@@ -52,10 +104,12 @@ def compare_anytime(votes: Votes, first: str, second: str, *, alpha: float = 0.0
 
     Raises SettingsError where the votes do not say who voted, or nobody compared the two.
     """
+    if not 0 < alpha < 1:
+        raise SettingsError(f"alpha {alpha!r}: expected a share between 0 and 1")
     for name in (first, second):
         if name not in votes.names:
             raise SettingsError(f"method {name!r}: no votes on it; there are {', '.join(votes.names)}")
-    judge = own_cluster_if_unknown(codes_of(votes, "judge"))
+    judge = own_cluster_if_unknown(codes_of(votes, "judge"), len(votes.labels["judge"]))
     i, j = votes.names.index(first), votes.names.index(second)
     rows = np.flatnonzero(((votes.a == i) & (votes.b == j)) | ((votes.a == j) & (votes.b == i)))
     if not len(rows):
@@ -66,7 +120,8 @@ def compare_anytime(votes: Votes, first: str, second: str, *, alpha: float = 0.0
     last = np.zeros(len(who), dtype=int)
     np.maximum.at(last, codes, np.arange(len(rows)))
     mean = np.bincount(codes, weights=score) / np.bincount(codes)
-    return bet(mean[np.argsort(last)], first=first, second=second, alpha=alpha)
+    found = bet(mean[np.argsort(last)], first=first, second=second, alpha=alpha)
+    return replace(found, votes=len(rows))
 
 
 def bet(scores: np.ndarray, *, first: str = "a", second: str = "b", alpha: float = 0.05) -> Anytime:
@@ -87,8 +142,12 @@ def bet(scores: np.ndarray, *, first: str = "a", second: str = "b", alpha: float
             e_values[t] = math.exp(min(capital[GRID // 2], 700))
             there = mu[inside]
             low[t], high[t] = (there[0], there[-1]) if len(there) else (np.nan, np.nan)
-    p = min(1.0, 1 / e_values.max()) if len(x) else 1.0
+    p = min(1.0, 1 / float(e_values.max())) if len(x) else 1.0
     return Anytime(first, second, x, e_values, p, low, high, alpha)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
 
 
 def _stakes(x: np.ndarray, alpha: float) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The command `elo`: compute, raters, plan, compare, plot pareto, plot bars.
+"""The command `elo`: compute, raters, robustness, anytime, plan, compare, plot pareto, plot bars.
 
 Only wires: every command reads, calls one function and writes. Pandas, SciPy and Matplotlib are imported
 when a command runs, so that `--help` answers at once.
@@ -15,6 +15,7 @@ from elo.options import (
     echo_json,
     figure_options,
     json_option,
+    model_options,
     one_line_errors,
     rating_options,
     reading_options,
@@ -36,12 +37,16 @@ def cli() -> None:
 @rating_options
 @click.option("--sizes", type=click.Path(), help="gallery.json, or a CSV with method,size_bytes.")
 @click.option("--by", type=click.Choice(["category"]), help="One table for each category of prompts.")
+@click.option(
+    "--policies", type=click.Path(), metavar="FILE", help="Also rate under each of these rules (see below)."
+)
 @json_option
 @click.option("--out", type=click.Path(), metavar="FILE", help="Also write .csv, .json, .md, .tex or .html.")
 def compute(
     votes: str,
     sizes: str | None,
     by: str | None,
+    policies: str | None,
     as_json: bool,
     out: str | None,
     **options: Any,
@@ -49,8 +54,23 @@ def compute(
     """Rate the methods in VOTES.
 
     \b
-    Example:
+    Examples:
       elo compute votes.parquet --anchor fp16=1000 --sizes gallery.json --out ratings.tex
+      elo compute votes.parquet --policies policies.toml
+
+    \b
+    --policies reads a TOML file with a table for each way to leave out votes:
+      [careful]
+      min_rt_ms = 500            # votes that took at least so long (max_rt_ms: at most)
+      late = false               # none that came after the study had closed
+      categories = ["people"]    # votes on such prompts only
+      sources = ["prolific"]     # votes of people from there only
+      min_golds_right = 0.8      # judges with such a share of control questions right
+      min_repeats_same = 0.6     # judges who answered such a share of repeats as before
+      min_side_p = 0.01          # judges whose left/right split is no stranger than that
+      min_votes = 20             # judges with at least so many votes left
+
+    It prints the ratings under each policy, and every claim that does not stand under all of them.
     """
     with one_line_errors():
         from elo import formats
@@ -59,13 +79,15 @@ def compute(
         from elo.tally import read_tally
         from elo.terminal import to_terminal
 
-        if out and by and not out.endswith(".json"):
-            raise BadInput(f"{out}: several tables (--by) go into one .json file")
+        if by and policies:
+            raise BadInput("--by and --policies: one of them at a time")
+        if out and (by or policies) and not out.endswith(".json"):
+            raise BadInput(f"{out}: several tables ({'--by' if by else '--policies'}) go into one .json file")
         if out:
             formats.writer(out)  # a wrong suffix is known before the work
         options["sizes"] = read_sizes(sizes) if sizes else None
-        if by:
-            document, text = _by(votes, by, options)
+        if by or policies:
+            document, text = _by(votes, by, options) if by else _policies(votes, str(policies), options)
             if out:
                 formats.replace_file(out, formats.dumps(document).encode())
             if as_json:
@@ -94,6 +116,21 @@ def _by(votes: str, by: str, options: dict[str, Any]) -> tuple[Any, str]:
     return {"by": by, "tables": {name: formats.record(table) for name, table in tables.items()}}, text
 
 
+def _policies(votes: str, policies: str, options: dict[str, Any]) -> tuple[Any, str]:
+    """One table for each policy: for JSON, and as text."""
+    from elo import policies as rules
+    from elo.answers import read_answers
+    from elo.multiverse import multiverse, to_terminal
+    from elo.votes import read_votes
+
+    chosen = rules.read_policies(policies)
+    reading = take_reading(options)
+    read = read_votes(votes, **reading, also=rules.columns_needed(chosen))
+    answers = read_answers(votes, **reading) if rules.answers_needed(chosen) else None
+    found = multiverse(read, chosen, answers, **options)
+    return found.record(), to_terminal(found)
+
+
 @cli.command()
 @click.argument("votes")
 @reading_options
@@ -116,6 +153,76 @@ def raters(votes: str, as_json: bool, **reading: Any) -> None:
             echo_json(found.record())
         else:
             click.echo(to_terminal(found), nl=False)
+
+
+@cli.command()
+@click.argument("votes")
+@click.argument("pair", nargs=-1, metavar="[METHOD METHOD]")
+@click.option(
+    "--method",
+    type=click.Choice(["bradley-terry", "davidson", "rao-kupper"]),
+    default="bradley-terry",
+    show_default=True,
+    help="Ties as half wins or as outcomes of their own.",
+)
+@model_options
+@reading_options
+@json_option
+def robustness(votes: str, pair: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Tell what the ranking in VOTES hangs on: how few votes turn a claim, which judge moves what.
+
+    Claims are that each method rates above the next one, or that one of two METHODs rates above the other.
+
+    \b
+    Example:
+      elo robustness votes.parquet
+      elo robustness votes.parquet qsched-w4a8 w4a8
+    """
+    with one_line_errors():
+        from elo.stability import stability, to_terminal
+        from elo.tally import read_tally
+
+        if len(pair) not in {0, 2}:
+            raise BadInput(f"{' '.join(pair)}: expected two methods, or none")
+        found = stability(read_tally(votes, **take_reading(options)), pair or None, **options)
+        if as_json:
+            echo_json(found.record())
+        else:
+            click.echo(to_terminal(found), nl=False)
+
+
+@cli.command()
+@click.argument("votes")
+@click.argument("first")
+@click.argument("second")
+@click.option(
+    "--alpha",
+    type=float,
+    default=0.05,
+    show_default=True,
+    help="Chance of ever claiming a difference where there is none.",
+)
+@reading_options
+@json_option
+def anytime(votes: str, first: str, second: str, alpha: float, as_json: bool, **reading: Any) -> None:
+    """Compare FIRST with SECOND as often as you like: may the study stop?
+
+    Each judge is one bet on what they prefer. The evidence holds at every look, however many there are,
+    as long as judges who are still at work are left out.
+
+    \b
+    Example:
+      elo anytime votes.parquet qsched-w4a8 w4a8
+    """
+    with one_line_errors():
+        from elo.anytime import compare_anytime
+        from elo.votes import read_votes
+
+        found = compare_anytime(read_votes(votes, **reading), first, second, alpha=alpha)
+        if as_json:
+            echo_json(found.record())
+        else:
+            click.echo("\n".join(found.sentences()))
 
 
 @cli.command()

@@ -18,35 +18,49 @@ from elo.sandwich import bread
 
 @dataclass(frozen=True)
 class Flip:
-    """Leaving out `votes` of all votes (`share` of them) puts `worse` level with or above `better`."""
+    """What it takes to turn "better rates higher than worse".
+
+    votes      how many of the most influential votes must go; None: no number of them turns it
+    share      of all votes
+    predicted  how many it would take if the first order were exact; None if all do not suffice
+    confirmed  a fit without them puts worse level with or above better; else, without them there is no
+               finite rating at all, so that the claim is gone but not turned
+    """
 
     better: str
     worse: str
-    votes: int
-    share: float
+    votes: int | None
+    share: float | None
+    predicted: int | None
+    confirmed: bool
 
 
-def votes_to_flip(counts: Counts, fitted: Fit, better: str, worse: str) -> Flip | None:
-    """A small number of votes whose removal turns "better rates higher than worse"; None if none was found.
+def votes_to_flip(counts: Counts, fitted: Fit, better: str, worse: str) -> Flip:
+    """Find a small number of votes whose removal turns "better rates higher than worse".
 
     Raises ValueError where the claim does not hold to begin with.
     """
     i, j = counts.names.index(better), counts.names.index(worse)
-    if fitted.log_strength[i] <= fitted.log_strength[j]:
+    gap = fitted.log_strength[i] - fitted.log_strength[j]
+    if gap <= 0:
         raise ValueError(f"{better} does not rate higher than {worse}")
     contrast = np.zeros(len(fitted.parameters))
     contrast[i], contrast[j] = 1, -1
     influence = (cell_scores(fitted) @ bread(fitted) @ contrast).ravel()
     order = np.argsort(-influence, kind="stable")
-    order = order[influence[order] > 0]
-    votes = counts.number.ravel()[order]
-    reach = int(votes.sum())
+    order = order[(influence[order] > 0) & (counts.number.ravel()[order] > 0)]
+    votes, strength = counts.number.ravel()[order], influence[order]
+    before = np.concatenate([[0], np.cumsum(votes)])
+    moved = np.concatenate([[0], np.cumsum(votes * strength)])
+    reach, predicted = int(before[-1]), None
+    if moved[-1] >= gap:
+        cell = int(np.searchsorted(moved, gap)) - 1
+        predicted = int(before[cell] + np.ceil((gap - moved[cell]) / strength[cell] - 1e-9))
 
     def left(k: int) -> float:
         """θ_better − θ_worse without the k most influential votes; NaN where that has no maximum."""
-        taken = np.minimum(np.maximum(k - np.concatenate([[0], np.cumsum(votes)[:-1]]), 0), votes)
         number = counts.number.ravel().copy()
-        number[order] -= taken
+        number[order] -= np.clip(k - before[:-1], 0, votes)
         rest = Counts(counts.names, number.reshape(counts.number.shape))
         try:
             theta = fit(rest, fitted.model, side=fitted.side is not None, prior=fitted.prior).log_strength
@@ -54,16 +68,16 @@ def votes_to_flip(counts: Counts, fitted: Fit, better: str, worse: str) -> Flip 
             return float("nan")
         return float(theta[i] - theta[j])
 
-    # Double until it turns, then halve the interval: the difference falls with every vote taken.
-    low, high = 0, 1
+    # Double until it stands no more, then halve the interval: the difference falls with every vote taken.
+    low, high = 0, min(1, reach)
     while high < reach and left(high) > 0:
         low, high = high, min(2 * high, reach)
-    if not left(high) <= 0:
-        return None
+    if not reach or left(high) > 0:
+        return Flip(better, worse, None, None, predicted, False)
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if left(middle) <= 0 else (middle, high)
-    return Flip(better, worse, high, high / counts.total)
+        low, high = (middle, high) if left(middle) > 0 else (low, middle)
+    return Flip(better, worse, high, high / counts.total, predicted, bool(left(high) <= 0))
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,12 @@
+import json
+
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import elo
 from elo.anytime import bet, compare_anytime
+from elo.cli import cli
 
 
 def test_capital_is_the_plain_product():
@@ -55,3 +59,36 @@ def test_judges_not_votes_are_the_bets(five):
     assert found.scores[-1] == pytest.approx(won.mean())
     with pytest.raises(elo.SettingsError, match="no votes on it"):
         compare_anytime(votes, "fp16", "fp8")
+
+
+def test_command(five, tmp_path):
+    path = str(tmp_path / "votes.csv")
+    five.to_csv(path, index=False)
+    found = compare_anytime(elo.read_votes(five), "fp16", "w4a4")
+    document = json.loads(CliRunner().invoke(cli, ["anytime", path, "fp16", "w4a4", "--json"]).stdout)
+    assert (document["judges"], document["votes"]) == (len(found.scores), found.votes)
+    assert document["e_value"] == pytest.approx(found.e_values[-1])
+    assert (document["low"], document["high"]) == (found.low[-1], found.high[-1])
+    assert document["may_stop"] == (max(step["e_value"] for step in document["steps"]) >= 20)
+    result = CliRunner().invoke(cli, ["anytime", path, "fp16", "w4a4", "--alpha", "0.001"])
+    assert result.exit_code == 0, result.output
+    assert "No claim yet: it takes e = 1000." in result.stdout
+    easy = CliRunner().invoke(cli, ["anytime", path, "w4a4", "fp16", "--alpha", "0.3"]).stdout
+    assert "You may stop: fp16 is preferred" in easy
+    for arguments, message in [
+        (["fp16", "fp8"], "method 'fp8': no votes on it"),
+        (["fp16", "fp16"], "nobody compared fp16 with fp16"),
+        (["fp16", "w4a4", "--alpha", "2"], "alpha 2.0: expected a share"),
+    ]:
+        refused = CliRunner().invoke(cli, ["anytime", path, *arguments])
+        assert refused.exit_code == 2
+        assert message in refused.stderr
+        assert refused.stderr.count("\n") == 1
+
+
+def test_stopping_is_what_the_sequence_says_too():
+    rng = np.random.default_rng(2)
+    for share in (0.5, 0.7, 0.2):
+        found = bet(rng.binomial(4, share, 100) / 4)
+        excluded = bool(((found.low > 0.5) | (found.high < 0.5)).any())
+        assert found.may_stop == excluded == (found.e_values.max() >= 20)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from elo.counts import Counts, count, from_wins
+from elo.existence import NoMaximum
 from elo.paired import fit, fit_bradley_terry
 from elo.robustness import leave_one_out, votes_to_flip
 from elo.votes import read_votes
@@ -12,7 +13,7 @@ from elo.votes import read_votes
 def test_two_methods_flip_by_the_lead():
     counts = from_wins("ab", [[0, 60], [40, 0]])
     flip = votes_to_flip(counts, fit_bradley_terry(counts), "a", "b")
-    assert (flip.votes, flip.share) == (20, 0.2)
+    assert (flip.votes, flip.share, flip.confirmed) == (20, 0.2, True)
     with pytest.raises(ValueError, match="b does not rate higher"):
         votes_to_flip(counts, fit_bradley_terry(counts), "b", "a")
 
@@ -40,7 +41,31 @@ def test_what_is_reported_does_flip(five):
         order = [counts.names[i] for i in np.argsort(-fitted.log_strength)]
         for better, worse in itertools.pairwise(order):
             flip = votes_to_flip(counts, fitted, better, worse)
+            assert flip.confirmed
             assert 0 < flip.votes < counts.total / 2
+
+
+def test_the_prediction_is_first_order(simulated):
+    """With a small gap among many votes, the first order is all there is."""
+    counts = count(read_votes(simulated({"a": 1010, "b": 1000, "c": 990}, 20_000, ties=0.2)))
+    fitted = fit_bradley_terry(counts)
+    flip = votes_to_flip(counts, fitted, "a", "b")
+    assert flip.votes > 20
+    assert flip.predicted == pytest.approx(flip.votes, rel=0.1)
+
+
+def test_a_claim_may_vanish_instead_of_turning():
+    """a beat c 5 : 1 and c beat b 5 : 1: the votes for a go first, and then a has never won."""
+    wins = np.zeros((3, 3))
+    wins[0, 2], wins[2, 0], wins[2, 1], wins[1, 2] = 5, 1, 5, 1
+    flip = votes_to_flip(from_wins("abc", wins), fit_bradley_terry(from_wins("abc", wins)), "a", "b")
+    assert (flip.votes, flip.confirmed) == (5, False)
+    wins[0, 2] = 1
+    theta = fit_bradley_terry(from_wins("abc", wins)).log_strength
+    assert theta[0] - theta[1] == pytest.approx(np.log(5))  # still above, with 4 votes gone
+    wins[0, 2] = 0
+    with pytest.raises(NoMaximum):
+        fit_bradley_terry(from_wins("abc", wins))
 
 
 def test_leaving_one_judge_out_is_fitting_without_them(five):
