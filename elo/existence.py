@@ -137,6 +137,8 @@ def _closure(edges: np.ndarray) -> np.ndarray:
     """Reflexive transitive closure (Warshall) of a relation (m, m)."""
     reach = edges | np.eye(len(edges), dtype=bool)
     for middle in range(len(edges)):
+        if reach.all():
+            break
         reach |= reach[:, middle, None] & reach[middle]
     return reach
 

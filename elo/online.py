@@ -51,15 +51,17 @@ def sequential_elo(votes: Votes | Tally, *, k: float = 32, base: float = 1000, s
     so the sum of ratings stays m · base (Elo, The Rating of Chessplayers, 1978, §1.6).
     Ratings are in Elo points, one per name of `votes.names`.
     """
-    ratings = [float(base)] * len(votes.names)
-    # 1 / (1 + 10^−x) = (1 + tanh(x ln 10 / 2)) / 2, which cannot overflow
-    half, tanh = math.log(10) / (2 * scale), math.tanh
+    # 1 / (1 + 10^−x) = (1 + tanh(x ln 10 / 2)) / 2, which cannot overflow. In units of 2 scale / ln 10 a
+    # vote costs one product.
+    unit, tanh = 2 * scale / math.log(10), math.tanh
+    step, won = k / unit / 2, np.array(SCORE) * (k / unit)
+    u = [0.0] * len(votes.names)
     for a, b, winner in votes.in_order():
-        for i, j, s in zip(a.tolist(), b.tolist(), np.take(SCORE, winner).tolist(), strict=True):
-            change = k * (s - 0.5 * tanh(half * (ratings[i] - ratings[j])))
-            ratings[i] += change
-            ratings[j] -= change
-    return Elo(votes.names, np.array(ratings), k, base, scale)
+        for i, j, gain in zip(a.tolist(), b.tolist(), np.take(won, winner).tolist(), strict=True):
+            change = gain - step * tanh(u[i] - u[j])
+            u[i] += change
+            u[j] -= change
+    return Elo(votes.names, base + unit * np.array(u), k, base, scale)
 
 
 def elo_over_orders(

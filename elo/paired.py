@@ -72,7 +72,7 @@ def fit(counts: Counts, model: str = "bradley-terry", *, side: bool = False, pri
     Newton's method not arrive (the gradient is checked, never assumed).
     """
     ties = TIE_MODELS[model]
-    number = counts.number + prior_cells(counts, prior)
+    number = counts.number + prior_cells(counts, prior) if prior else counts.number
     reasons = why_no_maximum(counts.names, _half_wins(number))
     has_tie = ties.tie is not None and bool(number[TIE].any())
     if not reasons and (has_tie or side):
@@ -84,10 +84,11 @@ def fit(counts: Counts, model: str = "bradley-terry", *, side: bool = False, pri
     start = np.zeros((1, len(counts.names) + has_tie + side))
     if has_tie:
         start[:, len(counts.names)] = ties.start(number[TIE].sum() / number.sum())
-    parameters, gradient, converged = _newton(planes, used, start, side)
+    elif not side:
+        start = _near(planes[0][2])
+    parameters, gradient, converged, information = _newton(planes, used, start, side)
     _assert(converged, gradient)
     m = len(counts.names)
-    information = _slopes(planes, used, parameters, side)[1][0]
     c = parameters[0, m] if has_tie else -math.inf
     return Fit(
         names=counts.names,
@@ -100,7 +101,7 @@ def fit(counts: Counts, model: str = "bradley-terry", *, side: bool = False, pri
         gradient=float(gradient[0]),
         log_likelihood=_log_likelihood(counts.number, used, parameters[0], side),
         parameters=parameters[0],
-        information=information,
+        information=information[0],
     )
 
 
@@ -130,7 +131,7 @@ def fit_rounds(number: np.ndarray, like: Fit) -> np.ndarray:
             continue
         chosen = batch if solvable.all() else batch[at]
         begin = np.repeat(like.parameters[None], len(at), axis=0)
-        found, gradient, converged = _newton(_planes(chosen, ties, side), ties, begin, side)
+        found, gradient, converged, _ = _newton(_planes(chosen, ties, side), ties, begin, side)
         if ties.tie is not None or side:
             # Strong connection is not all that these need; what did not arrive must have a reason.
             lost = np.flatnonzero(~converged)
@@ -319,8 +320,8 @@ def _newton(
             d = d + by_tie
         step = np.where(d > 1e-8, np.log1p(d) / np.maximum(d, 1e-8), 1)
         found[active] += delta * np.minimum(step, longest)[:, None]
-        # Convergence is quadratic: after a step of 1e-8 the next would be below rounding.
-        done = d <= 1e-8
+        # Convergence is quadratic: after a step of 1e-6 the next would be near 1e-12.
+        done = d <= 1e-6
         arrived[active[done]] = True
         away = np.abs(found[active]).max(axis=1) > 60 if more else False
         active = active[~(done | away)]
@@ -328,10 +329,19 @@ def _newton(
             break
     found[:, :m] -= found[:, :m].mean(axis=1, keepdims=True)
     per = votes if not more else np.column_stack([votes, np.repeat(votes.sum(axis=1)[:, None], more, axis=1)])
-    gradient = (np.abs(_slopes(planes, ties, found, side)[0]) / per).max(axis=1)
+    g, H = _slopes(planes, ties, found, side)
     if not more:
         arrived[:] = True
-    return found, gradient, arrived
+    return found, (np.abs(g) / per).max(axis=1), arrived, H
+
+
+def _near(wins: np.ndarray) -> np.ndarray:
+    """(r, m, m) → (r, m), where Newton's method starts: the mean log odds against all others.
+
+    That is the least-squares answer where all pairs met equally often; two steps from there are enough.
+    """
+    log = np.log(wins + 0.5)
+    return log.mean(axis=2) - log.mean(axis=1)
 
 
 def _assert(converged: np.ndarray, gradient: np.ndarray) -> None:
