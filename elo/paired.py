@@ -89,6 +89,7 @@ def fit(counts: Counts, model: str = "bradley-terry", *, side: bool = False, pri
     parameters, gradient, converged, information = _newton(planes, used, start, side)
     _assert(converged, gradient)
     m = len(counts.names)
+    of_votes = _planes(counts.number[None], used, side) if prior else planes
     c = parameters[0, m] if has_tie else -math.inf
     return Fit(
         names=counts.names,
@@ -99,7 +100,7 @@ def fit(counts: Counts, model: str = "bradley-terry", *, side: bool = False, pri
         side=float(parameters[0, -1]) if side else None,
         prior=prior,
         gradient=float(gradient[0]),
-        log_likelihood=_log_likelihood(counts.number, used, parameters[0], side),
+        log_likelihood=_log_likelihood(of_votes, used, parameters, side),
         parameters=parameters[0],
         information=information[0],
     )
@@ -349,9 +350,9 @@ def _assert(converged: np.ndarray, gradient: np.ndarray) -> None:
         raise ArithmeticError(f"Newton stopped short of the maximum (gradient {gradient.max():.1e})")
 
 
-def _log_likelihood(number: np.ndarray, ties: TieModel, parameters: np.ndarray, side: bool) -> float:
-    theta, c, gamma = _split(parameters[None], number.shape[1], ties, side)
-    x = (theta[:, :, None] - theta[:, None, :] + gamma)[0]
-    c = c[0, 0]
-    logs = (ties.log_win(x, c), ties.log_win(-x, c), ties.log_tie(x, c) if number[TIE].any() else 0 * x)
-    return float(sum((cells * log).sum() for cells, log in zip(number, logs, strict=True)))
+def _log_likelihood(planes: Planes, ties: TieModel, parameters: np.ndarray, side: bool) -> float:
+    m = planes[0][2].shape[1]
+    theta, c, gamma = _split(parameters, m, ties, side)
+    x = theta[:, :, None] - theta[:, None, :]
+    logs = {"win": ties.log_win, "tie": ties.log_tie}
+    return float(sum((y * logs[kind](x + sign * gamma, c)).sum() for kind, sign, y in planes))
