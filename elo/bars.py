@@ -86,9 +86,11 @@ def find_against(names: Sequence[str], against: str) -> str:
 def bars_panels(parts: Sequence[Preferences]) -> list["Axes"]:
     """Draw one panel for each, one above the other."""
     rows = [len(part.names) for part in parts]
-    figure = new_figure(7.2, 0.42 * sum(rows) + 1.05 * len(rows) + 0.45)
+    named = sum(base_model([*part.names, part.against])[0] != "" for part in parts)
+    # inches: bars, heads and ticks of each panel, its name, the label of the axis
+    figure = new_figure(7.2, 0.42 * sum(rows) + 0.62 * len(rows) + 0.25 * named + 0.3)
     with style():
-        panels = figure.subplots(len(parts), 1, squeeze=False, height_ratios=[n + 0.6 for n in rows])[:, 0]
+        panels = figure.subplots(len(parts), 1, squeeze=False, height_ratios=rows)[:, 0]
         axes = [bars_plot(part, ax) for part, ax in zip(parts, panels, strict=True)]
     for ax in axes[:-1]:
         ax.set_xlabel("")
@@ -109,24 +111,25 @@ def bars_plot(found: Preferences, ax: "Axes | None" = None) -> "Axes":
     won, tied, lost = found.share.T
     for left, width, color in ((0 * won, won, BLUE), (won, tied, TIED), (won + tied, lost, ORANGE)):
         ax.barh(y, width, 0.62, left=left, color=color, edgecolor="white", lw=0.8)
-    for edge, low, high in (
-        (won, found.low[:, 0], found.high[:, 0]),
-        (1 - lost, 1 - found.high[:, 2], 1 - found.low[:, 2]),
+    # One above the other: where few votes are ties, the two intervals overlap.
+    for edge, low, high, down in (
+        (won, found.low[:, 0], found.high[:, 0], 0.13),
+        (1 - lost, 1 - found.high[:, 2], 1 - found.low[:, 2], 0.23),
     ):
         ax.errorbar(
             edge,
-            y + 0.2,
+            y + down,
             xerr=[edge - low, high - edge],
             fmt="none",
             ecolor=INK,
             elinewidth=1.1,
-            capsize=2.5,
+            capsize=2,
             zorder=4,
         )
     ax.axvline(0.5, color=INK, lw=0.8, ls=(0, (2, 3)), zorder=3)
     _write_shares(ax, found)
     ax.set_yticks(y, names, parse_math=False)
-    ax.invert_yaxis()
+    ax.set_ylim(len(names) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
     ax.set_xlim(0, 1)
     ax.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "25", "50", "75", "100 %"])
@@ -149,7 +152,7 @@ def _write_shares(ax: "Axes", found: Preferences) -> None:
                 # On a patch of its own colour, so that the 50 % line does not run through the digits.
                 patch = {"facecolor": back, "edgecolor": "none", "pad": 0.6}
                 text = f"{100 * share:.0f} %"
-                ax.text(x, i - 0.09, text, va="center", ha=ha, color=color, fontsize=9, bbox=patch, zorder=5)
+                ax.text(x, i - 0.11, text, va="center", ha=ha, color=color, fontsize=9, bbox=patch, zorder=5)
         ax.annotate(
             f"{found.votes[i].sum():.0f}",
             (1, i),

@@ -67,9 +67,12 @@ def place_labels(
             dx, dy, penalty = place
             box = _beside(x, y, dx * unit, dy * unit, w, h)
             outside = w * h - _overlap(box, (inside.x0, inside.y0, inside.x1, inside.y1))
-            return penalty + (sum(weight * _overlap(box, other) for other, weight in taken) + 3 * outside) / (
-                unit * unit
-            )
+            covered = sum(weight * _overlap(box, other) for other, weight in taken) + 3 * outside
+            # A line back to the point must not run through a name, nor through another point.
+            crossed = 0
+            for piece in _leader(x, y, box, unit) if math.hypot(dx, dy) > FAR else ():
+                crossed += sum(weight * _overlap(piece, other) for other, weight in taken if weight > 2)
+            return penalty + (covered + 2 * crossed) / (unit * unit)
 
         dx, dy, _ = min(_places(), key=cost)
         box = _beside(x, y, dx * unit, dy * unit, width, height)
@@ -77,13 +80,27 @@ def place_labels(
         text.set_verticalalignment("bottom")
         # Two names on one another are worst; a pixel of air lies around each.
         taken.append(((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), 12.0))
-        if math.hypot(dx, dy) > 16:
-            nearest = (min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3]))
-            ends = ax.transData.inverted().transform([(x, y), nearest])
+        if math.hypot(dx, dy) > FAR:
+            taken.extend((piece, 6.0) for piece in _leader(x, y, box, unit))
+            ends = ax.transData.inverted().transform([(x, y), _nearest(x, y, box)])
             ax.plot(*ends.T, color="#999999", lw=0.7, zorder=2.5)
 
 
 Box = tuple[float, float, float, float]
+FAR = 16  # points; names farther from their point than this get a line back to it
+
+
+def _nearest(x: float, y: float, box: Box) -> tuple[float, float]:
+    """The place of a box nearest to a point."""
+    return min(max(x, box[0]), box[2]), min(max(y, box[1]), box[3])
+
+
+def _leader(x: float, y: float, box: Box, unit: float) -> list[Box]:
+    """The line from a point to its name as a chain of small boxes, without what lies on the point itself."""
+    to_x, to_y = _nearest(x, y, box)
+    length = math.hypot(to_x - x, to_y - y)
+    steps = np.arange(7 * unit, length, 4 * unit) / max(length, 1e-9)
+    return [_box(x + t * (to_x - x), y + t * (to_y - y), 2 * unit, 2 * unit) for t in steps]
 
 
 # Sides of a point in order of taste: right and left of it, above and below.

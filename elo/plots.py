@@ -58,7 +58,9 @@ def pareto_plot(
         raise SettingsError("no ratings to plot: " + " ".join(table.notes))
     if ax is not None:
         return _draw(ax, table, costs, rows, cost)
-    figure = new_figure(7.2, 4.6)
+    # Many methods need room for their names.
+    wider = math.sqrt(max(1, len(rows) / 12))
+    figure = new_figure(7.2 * wider, 4.6 * wider)
     with style():
         return _draw(figure.add_subplot(), table, costs, rows, cost)
 
@@ -178,7 +180,8 @@ def _draw(ax: "Axes", table: RatingTable, costs: Mapping[str, float], rows: Any,
     base, names = base_model(list(rows["method"]))
     if front.probability is not None:
         names = [
-            f"{name} ({share * 100:.0f} %)" for name, share in zip(names, front.probability, strict=True)
+            f"{name} ({share * 100:.0f} %)" if round(share * 100) else name
+            for name, share in zip(names, front.probability, strict=True)
         ]
     _cost_axis(ax, cost)
     ax.set_xlabel(cost_label(cost) if cost == SIZE else f"{cost_label(cost)}, log scale", parse_math=False)
@@ -199,7 +202,7 @@ def _caption(table: RatingTable, shares: bool) -> str:
     parts = [f"{s['n']} votes"]
     if s["interval"]:
         parts.append(f"bars: 95 % intervals over {clusters_told(s)}")
-    on_front = "filled: on the Pareto front" + (" (in % of bootstrap rounds)" if shares else "")
+    on_front = "filled: on the Pareto front" + (" (%: of bootstrap rounds)" if shares else "")
     return " · ".join(parts) + "\n" + on_front
 
 

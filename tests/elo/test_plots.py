@@ -108,6 +108,22 @@ def test_nothing_to_plot_is_said(table, golden):
         elo.pareto_plot(tiny, {"pizza": 1, "burger": 2})
 
 
+def test_lines_back_to_a_point_run_through_no_other_name(simulated):
+    """Twelve methods in two crowds."""
+    names = [f"method-{i}" for i in range(12)]
+    votes = elo.read_votes(simulated({name: 1000 + 4 * i for i, name in enumerate(names)}, 6000))
+    sizes = {name: (1e9 if i % 2 else 1.2e9) * (1 + 0.004 * i) for i, name in enumerate(names)}
+    ax = elo.pareto_plot(elo.compute(votes, bootstrap=0), sizes)
+    ax.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in labels(ax)]
+    leaders = [line for line in ax.lines if line.get_color() == "#999999"]
+    assert leaders, "the case must be crowded enough"
+    for line in leaders:
+        (x0, y0), (x1, y1) = ax.transData.transform(line.get_xydata())
+        along = [(x0 + t * (x1 - x0), y0 + t * (y1 - y0)) for t in np.linspace(0, 0.9, 40)]
+        assert not any(box.contains(x, y) for box in boxes for x, y in along)
+
+
 def test_names_are_not_read_as_formulas(five, tmp_path):
     votes = elo.read_votes(five.replace({"w4a8": r"$\bad{ & <w4a8>$"}))
     ax = elo.pareto_plot(elo.compute(votes, bootstrap=0), {r"$\bad{ & <w4a8>$": 3, "fp16": 4})
