@@ -144,6 +144,30 @@ def test_votes_that_come_later_are_in_neither_counts_nor_elo(dump, store):
         sequential_elo(counted)
 
 
+def test_all_counts_are_of_one_moment(dump, store):
+    """Somebody votes between the two statements that count."""
+    url = store(dump)
+    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.close()
+    seen = []
+
+    def vote(connection, cursor, statement, *rest):
+        seen.append("GROUP BY" in statement)
+        if sum(seen) == 2:
+            store(dump[300:400].assign(vote_id=[f"n{i}" for i in range(100)], supersedes=None))
+
+    sa.event.listen(sa.engine.Engine, "before_cursor_execute", vote)
+    try:
+        counted = elo.read_tally(url)
+    finally:
+        sa.event.remove(sa.engine.Engine, "before_cursor_execute", vote)
+    assert sum(seen) == 2
+    for clusters in counted.counts.by.values():
+        assert clusters.table.sum() == len(counted) == 500
+    assert len(elo.read_tally(url)) == 600
+
+
 def test_bad_rows_of_a_database_are_refused_or_counted(dump, store):
     dump.loc[dump.index[200:203], "winner"] = "neither"
     url = store(dump)
