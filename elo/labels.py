@@ -69,7 +69,7 @@ def place_labels(
             outside = w * h - _overlap(box, (inside.x0, inside.y0, inside.x1, inside.y1))
             covered = sum(weight * _overlap(box, other) for other, weight in taken) + 3 * outside
             # A line back to the point must not run through a name, nor through another point.
-            crossed = 0
+            crossed = 0.0
             for piece in _leader(x, y, box, unit) if math.hypot(dx, dy) > FAR else ():
                 crossed += sum(weight * _overlap(piece, other) for other, weight in taken if weight > 2)
             return penalty + (covered + 2 * crossed) / (unit * unit)

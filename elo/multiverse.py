@@ -56,6 +56,12 @@ class Claim:
         """Whether all policies agree."""
         return len(set(self.under.values())) <= 1
 
+    @property
+    def turns(self) -> int:
+        """2 where some policy turns it beyond chance, 1 where one turns it, 0 where none does."""
+        told = self.under.values()
+        return 2 if SURELY_OTHER in told else int(OTHER in told)
+
     def sentence(self) -> str:
         """How it stands with which policies."""
         groups: dict[str, list[str]] = {}
@@ -98,10 +104,11 @@ class Multiverse:
         }
 
     def verdict(self) -> list[str]:
-        """A sentence for each claim that is not stable, or that all are."""
+        """A sentence for each claim that is not stable, those that turn first, or that all are."""
         if not self.claims:
             return ["Without any rule there are no ratings, so no claim can be followed."]
-        unstable = [claim.sentence() for claim in self.claims if not claim.stable]
+        changed = [claim for claim in self.claims if not claim.stable]
+        unstable = [claim.sentence() for claim in sorted(changed, key=lambda claim: -claim.turns)]
         return unstable or [
             f"All {len(self.claims)} claims (who rates above whom, how surely) stand under every policy."
         ]

@@ -282,7 +282,7 @@ def _slopes(
 
 def _newton(
     planes: Planes, ties: TieModel, start: np.ndarray, side: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Maximise Σ y ℓ for each of r tables, from parameters `start` (r, p).
 
     Step length: along the Newton direction δ, |φ‴| ≤ d φ″, where d is the largest change of x over
@@ -290,8 +290,8 @@ def _newton(
     on φ yields t = ln(1 + d) / d, which always ascends and tends to the full step (Sun and Tran-Dinh,
     Math. Program. 178, 2019).
 
-    Returns parameters (r, p) with θ of mean 0, the largest |g_i| / votes_i (r,), and which tables
-    arrived (r,); with θ alone all do, as strong connection is all it takes.
+    Returns parameters (r, p) with θ of mean 0, the largest |g_i| / votes_i (r,), which tables arrived (r,)
+    (with θ alone all do, as strong connection is all it takes), and −Hessian (r, p, p) there.
     """
     m, more = planes[0][2].shape[1], start.shape[1] - planes[0][2].shape[1]
     found = np.array(start, dtype=float)

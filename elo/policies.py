@@ -150,7 +150,7 @@ def _broken(
     if rule in COLUMN:
         column = votes.more.get(COLUMN[rule])
         if column is None or (column.dtype.kind == "f" and np.isnan(column).all()):
-            raise _lacking(policy, rule, votes, f"the column {COLUMN[rule]}")
+            raise _lacking(policy, rule, votes, f"no vote has {COLUMN[rule]}")
         if rule == "late":
             return column
         if rule == "sources":
@@ -158,22 +158,23 @@ def _broken(
         return column < limit if rule == "min_rt_ms" else column > limit
     if rule == "categories":
         if votes.category is None:
-            raise _lacking(policy, rule, votes, "the column category")
+            raise _lacking(policy, rule, votes, "no vote has a category")
         return _other(votes.category, votes.labels["category"], limit, policy, rule)
     if votes.judge is None:
-        raise _lacking(policy, rule, votes, "the column judge")
+        raise _lacking(policy, rule, votes, "no vote has a judge")
     if rule in ANSWERED:
         found, _ = conduct(answers, votes.labels["judge"]) if answers is not None else (pd.DataFrame(), [])
         value = found.get(ANSWERED[rule], pd.Series(dtype=float)).to_numpy(dtype=float)
         unknown = int(np.isnan(value).sum())
         if unknown == len(value):
-            what = "control questions with an expected answer" if rule == "min_golds_right" else "repeats"
-            raise _lacking(policy, rule, votes, what)
+            golds = rule == "min_golds_right"
+            what = "control questions with an expected answer" if golds else "repeats of a known trial"
+            raise _lacking(policy, rule, votes, f"no judge has {what}")
         if unknown:
             notes.append(f"{policy.name}: {rule} could not judge {unknown} of {len(value)} judges.")
     elif rule == "min_side_p":
         if not votes.sides:
-            raise _lacking(policy, rule, votes, "the side of each image")
+            raise _lacking(policy, rule, votes, "no vote has a known left image")
         left, right, _ = outcomes_by_judge(votes)
         value = binomial_p(left, left + right)
     else:
@@ -195,4 +196,4 @@ def _other(
 
 
 def _lacking(policy: Policy, rule: str, votes: Votes, what: str) -> SettingsError:
-    return SettingsError(f"{policy.place}, {rule}: {votes.source} does not have {what}")
+    return SettingsError(f"{policy.place}, {rule}: {what} in {votes.source}")

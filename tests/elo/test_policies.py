@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 import elo
 from elo.answers import read_answers
 from elo.cli import cli
-from elo.multiverse import multiverse, to_terminal
+from elo.multiverse import OPEN, OTHER, SURE, SURELY_OTHER, Claim, Multiverse, multiverse, to_terminal
 from elo.policies import Policy, answers_needed, apply, columns_needed, read_policies
 
 
@@ -123,14 +123,14 @@ def test_what_is_not_known_breaks_no_rule_and_is_said(dump):
 @pytest.mark.parametrize(
     "rules,drop,message",
     [
-        ({"min_rt_ms": 5}, ["rt_ms"], "p.toml, p, min_rt_ms: DataFrame does not have the column rt_ms"),
-        ({"late": False}, ["late"], "p.toml, p, late: DataFrame does not have the column late"),
-        ({"categories": ["x"]}, ["category"], "categories: DataFrame does not have the column category"),
+        ({"min_rt_ms": 5}, ["rt_ms"], "p.toml, p, min_rt_ms: no vote has rt_ms in DataFrame"),
+        ({"late": False}, ["late"], "p.toml, p, late: no vote has late in DataFrame"),
+        ({"categories": ["x"]}, ["category"], "categories: no vote has a category in DataFrame"),
         ({"categories": ["x"]}, [], "categories: no votes of 'x'; there are "),
         ({"sources": ["mturk"]}, [], "sources: no votes of 'mturk'; there are "),
-        ({"min_votes": 5}, ["judge"], "min_votes: DataFrame does not have the column judge"),
-        ({"min_golds_right": 0.5}, ["expected"], "does not have control questions with an expected answer"),
-        ({"min_repeats_same": 0.5}, ["repeat_of"], "min_repeats_same: DataFrame does not have repeats"),
+        ({"min_votes": 5}, ["judge"], "min_votes: no vote has a judge in DataFrame"),
+        ({"min_golds_right": 0.5}, ["expected"], "no judge has control questions with an expected answer"),
+        ({"min_repeats_same": 0.5}, ["repeat_of"], "min_repeats_same: no judge has repeats of a known trial"),
     ],
 )
 def test_a_rule_without_what_it_needs_is_an_error(dump, rules, drop, message):
@@ -206,9 +206,20 @@ def test_claims_that_hang_on_a_rule_are_named(simulated):
     assert "slow: min_rt_ms = 500; left out: min_rt_ms 400." in text
     assert "any: no rules; left out: nothing." in text
     assert sentence in " ".join(text.split())
+    assert [claim.turns for claim in found.claims] == [2, 0, 0]
     assert multiverse(votes, policies[:1]).verdict() == [
         "All 3 claims (who rates above whom, how surely) stand under every policy."
     ]
+
+
+def test_claims_that_turn_come_first():
+    lost = Claim("a", "b", {"all votes": SURE, "p": OPEN})
+    turned, surely = (
+        Claim("a", "c", {"all votes": SURE, "p": OTHER}),
+        Claim("b", "c", {"all votes": OPEN, "p": SURELY_OTHER}),
+    )
+    found = Multiverse((), (lost, turned, surely, Claim("c", "d", {"all votes": OPEN, "p": OPEN})))
+    assert found.verdict() == [surely.sentence(), turned.sentence(), lost.sentence()]
 
 
 def test_policies_that_leave_no_ratings_say_so(dump, golden):
