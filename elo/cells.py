@@ -82,7 +82,7 @@ def interval(low: float, high: float) -> str:
     """Two ends in whole points; "fixed" where they are one (the anchor), a dash where they are unknown."""
     if math.isnan(low) or math.isnan(high):
         return DASH
-    return "fixed" if low == high else f"{_told(low, '{:z.0f}')} – {_told(high, '{:z.0f}')}"
+    return "fixed" if low == high else f"{_told(low, '{:z.0f}')} to {_told(high, '{:z.0f}')}"
 
 
 def plain(value: Any) -> Any:

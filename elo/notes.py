@@ -86,9 +86,9 @@ def _check_notes(found: Estimate, checks: Mapping[str, Any], settings: Settings)
     if found.fit.side is not None:
         error = math.sqrt(found.errors.covariance[-1, -1])
         half = settings.points * critical_value(found.errors.freedom) * error
+        worth = f"{settings.points * found.fit.side:+.0f}".replace("-", "−")
         notes.append(
-            f"The image on the left is worth {settings.points * found.fit.side:+.0f} ± {half:.0f} points "
-            "(95 %); ratings are free of that."
+            f"The image on the left is worth {worth} ± {half:.0f} points (95 %); ratings are free of that."
         )
     elif side and side["p"] < 0.05:
         notes.append(f"The side an image stood on mattered (p = {side['p']:.2g}); --side takes it out.")

@@ -127,6 +127,7 @@ th.text, td.text {{ text-align: left; }}
 td.text {{ font-weight: 600; }}
 .detail {{ color: #767676; }}
 tbody tr:hover {{ background: #f3f6f9; }}
+div {{ overflow-x: auto; }}
 svg {{ display: block; }}
 line {{ stroke: #0072B2; stroke-width: 2; stroke-linecap: round; opacity: .5; }}
 circle {{ fill: #0072B2; }}
@@ -136,12 +137,14 @@ ul {{ padding-left: 1.2rem; }}
 </style>
 </head>
 <body>
+<div>
 <table>
 <thead><tr>{head}</tr></thead>
 <tbody>
 {body}
 </tbody>
 </table>
+</div>
 {below}{notes}</body>
 </html>
 """

@@ -76,7 +76,7 @@ def shown(table):
                 f"{row['rank']}",
                 row["method"],
                 f"{row['rating']:.0f}",
-                f"{row['ci_low']:.0f} – {row['ci_high']:.0f}",
+                f"{row['ci_low']:.0f} to {row['ci_high']:.0f}",
                 f"{low}–{high}" if low < high else f"{low}",
                 *(f"{row[name]}" for name in ("votes", "wins", "losses", "ties")),
                 f"{100 * row['win_rate']:.1f}",
@@ -127,8 +127,8 @@ def test_html_is_well_formed_and_parses_back(table, unknown):
 
 def test_ratings_below_zero_have_a_minus_that_looks_like_one(five):
     text = typeset.to_markdown(elo.compute(elo.read_votes(five), bootstrap=0, base=0))
-    assert re.search(r"\| −\d+ \| −\d+ – −?\d+ \|", text)
-    assert interval(-0.4, 3) == "0 – 3"
+    assert re.search(r"\| −\d+ \| −\d+ to −?\d+ \|", text)
+    assert interval(-0.4, 3) == "0 to 3"
 
 
 def test_every_format_carries_settings_and_notes(table):
@@ -154,7 +154,7 @@ def test_terminal_table(table, unknown):
     assert AWKWARD in text
     top = table.ratings.iloc[0]
     assert f"{top['rating']:.0f}" in text
-    assert f"{top['ci_low']:.0f} – {top['ci_high']:.0f}" in " ".join(text.split())
+    assert f"{top['ci_low']:.0f} to {top['ci_high']:.0f}" in " ".join(text.split())
     assert "\x1b" not in text
     assert "\x1b[" in terminal.to_terminal(table, width=100, color=True)
     assert max(map(len, text.splitlines())) <= 110
