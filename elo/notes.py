@@ -13,6 +13,7 @@ from elo.settings import Settings
 from elo.tally import Tally
 
 MANY = 10  # more open ranks than this are counted instead of listed
+NAMED = 5  # of the methods that may be best
 
 
 def no_maximum_notes(error: NoMaximum, settings: Settings) -> list[str]:
@@ -105,6 +106,15 @@ def size_notes(names: Sequence[str], sizes: Mapping[str, float] | None) -> list[
     """Whose size is missing, where sizes are given."""
     unknown = [name for name in names if name not in sizes] if sizes is not None else []
     return [f"No size is known for {', '.join(unknown)}."] if unknown else []
+
+
+def best_notes(names: Sequence[str], chances: Sequence[float] | None) -> list[str]:
+    """Which methods rate highest in how many bootstrap rounds, where there are any."""
+    if chances is None:
+        return []
+    likely = sorted(zip(chances, names, strict=True), key=lambda pair: -pair[0])[:NAMED]
+    told = ", ".join(f"{name} {100 * chance:.0f} %" for chance, name in likely if chance >= 0.01)
+    return [f"Chance to be best, by the bootstrap: {told}."]
 
 
 def rank_notes(names: Sequence[str], ranges: Sequence[tuple[int, int]] | None) -> list[str]:

@@ -14,7 +14,7 @@ from elo.errors import SettingsError
 from elo.estimate import Estimate, estimate
 from elo.existence import NoMaximum
 from elo.intervals import probability_best
-from elo.notes import estimate_notes, no_maximum_notes, order_notes, rank_notes, size_notes
+from elo.notes import best_notes, estimate_notes, no_maximum_notes, order_notes, rank_notes, size_notes
 from elo.online import elo_over_orders, sequential_elo
 from elo.pairs import PairTests, compare_pairs
 from elo.settings import Settings
@@ -146,7 +146,9 @@ def compute(votes: Votes | Tally, **settings: Any) -> RatingTable:
         pairs=compare_pairs(counted.counts, found.fit, found.errors).reordered(order) if found else None,
         checks=checks,
     )
-    table.notes.extend(rank_notes(table.ratings["method"].tolist(), table.rank_ranges()))
+    methods = table.ratings["method"].tolist()
+    table.notes.extend(best_notes(methods, table.probability_best()))
+    table.notes.extend(rank_notes(methods, table.rank_ranges()))
     return table
 
 

@@ -1,9 +1,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from elo.counts import count, from_wins
 from elo.errors import SettingsError
+from elo.subsets import only
 from elo.votes import read_votes
 
 
@@ -47,6 +50,34 @@ def test_counts_add_and_subtract_like_their_votes(five):
     np.testing.assert_array_equal(difference.number, counted(parts[1]).number)
     with pytest.raises(ValueError, match="votes that are not there"):
         counted(parts[0]) - together
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(st.lists(st.booleans(), min_size=60, max_size=60).filter(any))
+def test_a_part_of_the_votes_counts_as_if_it_had_been_read_alone(kept):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "left": rng.choice(list("abc"), 60),
+            "right": rng.choice(list("def"), 60),
+            "winner": rng.choice(["left", "right", "tie"], 60),
+            "judge": rng.choice(["j", "k", "l", None], 60),
+            "prompt_id": rng.choice(["p", "q"], 60),
+        }
+    )
+    part, alone = only(read_votes(frame), np.array(kept), "others"), read_votes(frame[kept])
+    groups = [group for group in ("judge", "prompt") if getattr(alone, group) is not None]
+    one, two = count(part, by=groups), count(alone, by=groups)
+    assert (part.judge is None) == (alone.judge is None)
+    assert one.names == two.names
+    np.testing.assert_array_equal(one.number, two.number)
+    for group in groups:
+        rows = [
+            sorted((label, *row) for label, row in zip(c.labels, c.table.toarray().tolist(), strict=True))
+            for c in (one.by[group], two.by[group])
+        ]
+        assert rows[0] == rows[1]
+    assert part.left_out.get("others", 0) == 60 - sum(kept)
 
 
 def test_resampling_is_multiplying(five):

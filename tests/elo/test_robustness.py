@@ -2,6 +2,8 @@ import itertools
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from elo.counts import Counts, count, from_wins
 from elo.existence import NoMaximum
@@ -16,6 +18,15 @@ def test_two_methods_flip_by_the_lead():
     assert (flip.votes, flip.share, flip.confirmed) == (20, 0.2, True)
     with pytest.raises(ValueError, match="b does not rate higher"):
         votes_to_flip(counts, fit_bradley_terry(counts), "b", "a")
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(0, 20))
+def test_two_methods_flip_by_the_lead_whatever_the_ties(losses, lead, ties):
+    counts = from_wins("ab", [[0, losses + lead], [losses, 0]], [[0, ties], [ties, 0]])
+    for model in ("bradley-terry", "davidson"):
+        flip = votes_to_flip(counts, fit(counts, model), "a", "b")
+        assert (flip.votes, flip.confirmed) == (lead, True)
 
 
 def test_no_smaller_set_flips_a_small_table():

@@ -122,6 +122,21 @@ def test_equal_methods_share_a_rank_and_ranks_are_not_oversold():
     assert any(note.startswith("Ranks these votes leave open at 95 %: x 1–2, y 1–2") for note in table.notes)
 
 
+def test_the_chance_to_be_best_is_counted_over_the_draws(five):
+    table = elo.compute(elo.read_votes(five), bootstrap=200)
+    winners = [table.ratings["method"][i] for i in table.draws.argmax(axis=1)]
+    chance = {name: winners.count(name) / 200 for name in table.ratings["method"]}
+    assert dict(zip(table.ratings["method"], table.probability_best(), strict=True)) == pytest.approx(chance)
+    (note,) = [note for note in table.notes if note.startswith("Chance to be best")]
+    told = [f"{name} {100 * c:.0f} %" for name, c in sorted(chance.items(), key=lambda item: -item[1]) if c]
+    assert note == f"Chance to be best, by the bootstrap: {', '.join(told)}."
+
+
+def test_unknown_settings_are_refused(five):
+    with pytest.raises(TypeError, match="rounds"):
+        elo.compute(elo.read_votes(five), rounds=3)
+
+
 def test_method_elo_has_no_interval_and_says_so(five):
     votes = elo.read_votes(five)
     table = elo.compute(votes, method="elo")
