@@ -139,7 +139,9 @@ def _policies(votes: str, policies: str, options: dict[str, Any]) -> tuple[Any, 
 @reading_options
 @json_option
 def raters(votes: str, as_json: bool, **reading: Any) -> None:
-    """Describe the people behind VOTES: speed, sides, repeats, control questions, and who stands out.
+    """Describe the people behind VOTES.
+
+    Speed, sides, repeats, control questions, agreement, and who stands out.
 
     \b
     Example:
@@ -172,9 +174,10 @@ def raters(votes: str, as_json: bool, **reading: Any) -> None:
 @reading_options
 @json_option
 def robustness(votes: str, pair: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Tell what the ranking in VOTES hangs on: how few votes turn a claim, which judge moves what.
+    """Tell what the ranking in VOTES hangs on.
 
-    Claims are that each method rates above the next one, or that one of two METHODs rates above the other.
+    How few votes turn a claim, and which judge moves what. Claims are that each method rates above the
+    next one, or that one of two METHODs rates above the other.
 
     \b
     Example:
@@ -208,7 +211,7 @@ def robustness(votes: str, pair: tuple[str, ...], as_json: bool, **options: Any)
 @reading_options
 @json_option
 def anytime(votes: str, first: str, second: str, alpha: float, as_json: bool, **reading: Any) -> None:
-    """Compare FIRST with SECOND as often as you like: may the study stop?
+    """Tell whether a study of two methods may stop.
 
     Each judge is one bet on what they prefer. The evidence holds at every look, however many there are,
     as long as judges who are still at work are left out.
@@ -246,7 +249,9 @@ def anytime(votes: str, first: str, second: str, alpha: float, as_json: bool, **
 @click.option("--methods", type=int, default=2, show_default=True, help="Methods, all pairs alike.")
 @json_option
 def plan(as_json: bool, **options: Any) -> None:
-    """Tell the votes a gap needs, the gap some votes can show, or the power of both.
+    """Tell how many votes a claim needs.
+
+    Or the gap that some votes can show, or the power to find a gap with them.
 
     \b
     Example:
@@ -279,7 +284,9 @@ def plan(as_json: bool, **options: Any) -> None:
 @reading_options
 @json_option
 def compare(before: str, after: str, as_json: bool, bootstrap: int, seed: int, **reading: Any) -> None:
-    """Say what changed between two dumps of votes, and whether it means anything.
+    """Tell what changed between two dumps.
+
+    And whether it means anything, or is chance.
 
     \b
     Example:
