@@ -1,8 +1,9 @@
 """Finding Q-Sched coefficients for a quantized model: builds the pipeline and the scorers, calls the search.
 
-The search sees one CLIP and a few prompts. What it found is then measured on prompts it never saw, beside
-a control that tells repair from taste: the full-precision model under the very same coefficients. Both are
-scored twice, by the CLIP that was optimised and by one that was not.
+The search sees one CLIP and a few prompts. What it found is then measured on prompts it never saw, beside a
+control that tells repair from taste: the full-precision model under the very same coefficients, and under
+coefficients searched for itself. All are scored twice, by the CLIP that was optimised and by one that was
+not.
 """
 
 from __future__ import annotations
@@ -26,52 +27,47 @@ from generator.prompts import shapes_prompts
 from generator.sweep import render, software_versions
 from qsched.coefficients import Coefficients, CoefficientsFile, Scores, write_coefficients
 from qsched.jaq import jaq, paired_gain
-from qsched.search import Point, search
+from qsched.journal import Point
+from qsched.parametrisations import paper
+from qsched.racing import race
+from qsched.search import SearchResult, search
 from study.gallery import Prompt
 
 VARIANT, K = "clip", 2.0
 BATCH = 64
+SPREAD = 0.1  # of a race's first box: as wide as the released search's
 
 
-def calibrate(base: BaseModel, method: Method, path: Path, *, captions: int = 20, heldout: int = 384) -> None:
-    """Search, measure and write `path`; a journal beside it lets an interrupted search go on."""
-    pipeline = base.load()
-    scheduler = type(pipeline.scheduler).__name__
-    method.apply(pipeline, base)
-    prompts = shapes_prompts("calibration", captions)
+def calibrate(
+    base: BaseModel, method: Method, path: Path, *, how: str = "grid", captions: int = 20, heldout: int = 384
+) -> None:
+    """Search, measure and write `path`; journals beside it let an interrupted search go on.
+
+    `how` is "grid", Algorithm 1, or "race" (`qsched.racing`). The full-precision model is searched in the
+    same way, for the control.
+    """
+    quantized, full = base.load(), base.load()
+    scheduler = type(quantized.scheduler).__name__
+    method.apply(quantized, base)
+    prompts, unseen = shapes_prompts("calibration", captions), shapes_prompts("heldout", heldout)
     objective, judge = base.scorer("clip"), base.scorer("judge")
-    settings = {
-        "base_model": base.id,
-        "method": method.id,
-        "jaq_variant": VARIANT,
-        "k": K,
-        "captions": captions,
-    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    journal = path.with_suffix(".journal")
-    with tqdm(desc="search", unit="candidate") as bar:
+    found, journals = {}, []
+    for label, pipeline in {method.id: quantized, "full precision": full}.items():
+        journals.append(path.with_suffix(f".{label.replace(' ', '-')}.journal"))
+        found[label] = _searched(pipeline, base, label, how, prompts, objective, journals[-1])
+    best, own = found[method.id].best.coefficients, found["full precision"].best.coefficients
 
-        def progress(done: int, total: int, best: Point) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-            bar.set_postfix_str(f"best JAQ {best.mean:.4f}")
-
-        found = search(
-            lambda coefficients: pictures(pipeline, base, coefficients, prompts),
-            lambda images: scores(objective, images, prompts),
-            steps=base.steps,
-            settings={**settings, "versions": software_versions()},
-            journal=journal,
-            progress=progress,
-        )
-
-    best = found.best.coefficients
-    unseen = shapes_prompts("heldout", heldout)
-    gains = {"calibration": paired_gain(found.identity.scores, found.best.scores)}
-    for label, candidate in {"held_out": pipeline, "control": base.load()}.items():
-        click.echo(f"measuring on {heldout} held-out prompts: {label.replace('_', '-')} …")
-        before = pictures(candidate, base, Coefficients.identity(base.steps), unseen)
-        after = pictures(candidate, base, best, unseen)
+    gains = {"calibration": paired_gain(found[method.id].identity.scores, found[method.id].best.scores)}
+    measured = {
+        "held_out": (quantized, best),
+        "control": (full, best),
+        "control_searched": (full, own),
+    }
+    for label, (pipeline, coefficients) in measured.items():
+        click.echo(f"measuring on {heldout} held-out prompts: {label.replace('_', ' ')} …")
+        before = pictures(pipeline, base, Coefficients.identity(base.steps), unseen)
+        after = pictures(pipeline, base, coefficients, unseen)
         for scorer, suffix in ((objective, ""), (judge, "_judged")):
             gains[label + suffix] = paired_gain(scores(scorer, before, unseen), scores(scorer, after, unseen))
     file = CoefficientsFile(
@@ -86,12 +82,70 @@ def calibrate(base: BaseModel, method: Method, path: Path, *, captions: int = 20
         jaq_variant=VARIANT,
         k=K,
         calibration_prompts=tuple(prompt.prompt_id for prompt in prompts),
-        search={name: found.settings[name] for name in ("grid", "refine", "evaluations")},
+        search={
+            "how": how,
+            **{
+                name: value
+                for name, value in found[method.id].settings.items()
+                if name not in _SAID_ELSEWHERE
+            },
+            "nfe": base.steps * sum(len(point.scores) for point in found[method.id].points),
+            "full_precision": {"c_x": list(own.c_x), "c_eps": list(own.c_eps)},
+        },
         scores=Scores(**gains),
         versions=software_versions(),
     )
     write_coefficients(path, file)
-    journal.unlink()
+    for journal in journals:
+        journal.unlink()
+
+
+_SAID_ELSEWHERE = {"base_model", "method", "jaq_variant", "k", "captions", "versions", "steps", "prompts"}
+
+
+def _searched(
+    pipeline: DiffusionPipeline,
+    base: BaseModel,
+    label: str,
+    how: str,
+    prompts: Sequence[Prompt],
+    scorer: ClipScorer,
+    journal: Path,
+) -> SearchResult:
+    settings = {
+        "base_model": base.id,
+        "method": label,
+        "jaq_variant": VARIANT,
+        "k": K,
+        "captions": len(prompts),
+        "versions": software_versions(),
+    }
+    with tqdm(desc=f"search, {label}", unit="candidate" if how == "grid" else "image") as bar:
+
+        def progress(done: int, total: int | None, best: Point) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+            bar.set_postfix_str(f"best JAQ {best.mean:.4f}")
+
+        if how == "grid":
+            return search(
+                lambda coefficients: pictures(pipeline, base, coefficients, prompts),
+                lambda images: scores(scorer, images, prompts),
+                steps=base.steps,
+                settings=settings,
+                journal=journal,
+                progress=progress,
+            )
+        return race(
+            lambda coefficients, some: pictures(pipeline, base, coefficients, [prompts[i] for i in some]),
+            lambda images, some: scores(scorer, images, [prompts[i] for i in some]),
+            paper(base.steps),
+            prompts=len(prompts),
+            spread=SPREAD,
+            settings=settings,
+            journal=journal,
+            progress=lambda images, best: progress(images, None, best),
+        )
 
 
 def pictures(

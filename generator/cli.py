@@ -76,10 +76,18 @@ def run(
 @cli.command()
 @click.option("--model", default="shapes", show_default=True, help="Base model.")
 @click.option("--method", default="w4a8", show_default=True, help="Method whose pipeline is tuned.")
-@click.option("--captions", type=click.IntRange(min=2), default=20, show_default=True, help="For the search.")
+@click.option(
+    "--search",
+    "how",
+    type=click.Choice(["grid", "race"]),
+    default="grid",
+    show_default=True,
+    help="Algorithm 1's grid, or races that drop candidates early (give it 64 captions or more).",
+)
+@click.option("--captions", type=click.IntRange(min=8), default=20, show_default=True, help="For the search.")
 @click.option("--heldout", type=click.IntRange(min=2), default=384, show_default=True, help="For the check.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: where the methods look.")
-def calibrate(model: str, method: str, captions: int, heldout: int, output: Path | None) -> None:
+def calibrate(model: str, method: str, how: str, captions: int, heldout: int, output: Path | None) -> None:
     """Search Q-Sched coefficients for a quantized model and check them on captions the search never saw.
 
     Example: generator calibrate --model shapes --method w4a8
@@ -89,5 +97,5 @@ def calibrate(model: str, method: str, captions: int, heldout: int, output: Path
     from generator.methods.qsched import coefficients_file
 
     path = output or coefficients_file(base, method)
-    search(base, chosen, path, captions=captions, heldout=heldout)
+    search(base, chosen, path, how=how, captions=captions, heldout=heldout)
     click.echo(f"{path}: written. Look at it with\n  qsched show {path}")

@@ -80,6 +80,11 @@ def findings_of(scores: "Scores") -> list[str]:
         findings.append("No full-precision control: the gain cannot be called repair of quantization.")
     else:
         findings.append(_repair(scores.held_out, scores.control, "On held-out prompts"))
+    if scores.control_searched is not None:
+        findings.append(
+            "The same search, made for the full-precision model, gains it "
+            f"{scores.control_searched.gain:+.4f} on held-out prompts."
+        )
     if scores.held_out_judged is None:
         findings.append("No second judge: the gain may be to the taste of the model that was the objective.")
     else:
@@ -133,8 +138,10 @@ def _scores_table(scores: "Scores") -> "Table":
         ("calibration", scores.calibration),
         ("held-out", scores.held_out),
         ("full precision", scores.control),
+        ("… own search", scores.control_searched),
         ("second judge", scores.held_out_judged),
         ("… full precision", scores.control_judged),
+        ("… own search", scores.control_searched_judged),
     ]
     for name, s in rows:
         if s is None:

@@ -83,6 +83,10 @@ class Scores(_Record):
     """As `held_out`, by a second model that was not the objective of the search; None if not measured."""
     control_judged: PairedGain | None = None
     """As `control`, by that second model; None if not measured."""
+    control_searched: PairedGain | None = None
+    """The full-precision model with coefficients searched for it in the same way, held-out prompts."""
+    control_searched_judged: PairedGain | None = None
+    """As `control_searched`, by that second model; None if not measured."""
 
 
 class CoefficientsFile(_Record):

@@ -42,6 +42,13 @@ def test_show_as_json(path, file):
     assert content["findings"] == findings_of(file.scores)
 
 
+def test_the_control_with_a_search_of_its_own_is_told(file):
+    scores = file.scores.model_copy(update={"control_searched": gain(0.02, 0.01)})
+    told = "The same search, made for the full-precision model, gains it +0.0200 on held-out prompts."
+    assert told in findings_of(scores)
+    assert told not in findings_of(file.scores)
+
+
 SURE, CONTROL = gain(0.05, 0.01), gain(0.01, 0.01)
 
 

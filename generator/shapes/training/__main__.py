@@ -17,6 +17,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    # Attention over some tens of tokens: on a CPU the flash kernel's backward pass is the slower one.
+    torch.backends.cuda.enable_flash_sdp(False)
     module = "clip" if arguments.stage == "judge" else arguments.stage
     stage = importlib.import_module(f"generator.shapes.training.{module}")
     stage.run(arguments.stage) if module == "clip" else stage.run()

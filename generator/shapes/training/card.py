@@ -15,13 +15,14 @@ from torch import Tensor
 from torchvision.utils import make_grid, save_image
 from tqdm import tqdm
 
+from generator.metrics import ClipScorer
 from generator.models import MODELS, BaseModel
 from generator.prompts import SHAPES_STREAMS, shapes_prompts
 from generator.shapes.networks import WEIGHTS, build_vae, load
 from generator.shapes.pipeline import build_pipeline
 from generator.shapes.reader import ATTRIBUTES, Reader, correct
 from generator.shapes.render import pictures, render
-from generator.shapes.scenes import sample_scenes
+from generator.shapes.scenes import Scene, alternatives, caption, sample_scenes
 from generator.sweep import render as draw
 from study.gallery import Prompt
 
@@ -54,6 +55,10 @@ def run() -> None:
             clip_score, clip_iqa = scorer.scores(images, captions)
             row[f"CLIPScore ({name})"] = f"{clip_score.mean():.1f}"
             row[f"CLIP-IQA ({name})"] = f"{clip_iqa.mean():.3f}"
+            for attribute in ATTRIBUTES:
+                row[f"{attribute} chosen ({name})"] = (
+                    f"{100 * chosen(scorer, images, scenes, attribute):.1f} %"
+                )
         rows.append(row)
     sheet = torch.nn.functional.interpolate(drawn["student, 4 steps"][:48], scale_factor=2)
     save_image(make_grid(sheet, 8, pad_value=0.5), WEIGHTS / "student.png")
@@ -63,6 +68,19 @@ def run() -> None:
 def _batches(pipeline: StableDiffusionPipeline, base: BaseModel, prompts: list[Prompt]) -> Tensor:
     starts = tqdm(range(0, len(prompts), 50), desc="drawing")
     return torch.cat([draw(pipeline, base, prompts[i : i + 50]) for i in starts])
+
+
+def chosen(scorer: ClipScorer, images: Tensor, scenes: list[Scene], attribute: str) -> float:
+    """How often the caption scores higher than all captions in which only this attribute is wrong, 0 to 1.
+
+    Over the scenes that have such captions (a scene of one object has no relation).
+    """
+    right = []
+    for picture, scene in zip(scorer.image_features(images), scenes, strict=True):
+        captions = [caption(other) for other in alternatives(scene, attribute)]
+        if len(captions) > 1:
+            right.append(int((scorer.text_features(captions) @ picture).argmax()) == 0)
+    return float(np.mean(right))
 
 
 @torch.no_grad()

@@ -46,7 +46,9 @@ def train(
     log to WEIGHTS/<stage>.log.jsonl. Returns the averaged modules.
     """
     parameters = [p for module in modules.values() for p in module.parameters() if p.requires_grad]
-    optimizer = torch.optim.AdamW(parameters, recipe.lr, betas=(0.9, 0.99), weight_decay=recipe.weight_decay)
+    optimizer = torch.optim.AdamW(
+        parameters, recipe.lr, betas=(0.9, 0.99), weight_decay=recipe.weight_decay, fused=True
+    )
     averaged = {name: copy.deepcopy(module).requires_grad_(False) for name, module in modules.items()}
     checkpoint = CHECKPOINTS / f"{recipe.stage}.pt"
     first = _restore(checkpoint, modules, averaged, optimizer)

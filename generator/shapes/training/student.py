@@ -22,7 +22,7 @@ from generator.shapes.training.loop import Recipe, train
 from generator.shapes.training.teacher import POOL, latent_pool
 from generator.shapes.training.teacher import RECIPE as TEACHER
 
-RECIPE = Recipe("student", steps=400, batch=32, lr=3e-4, seed=31, weight_decay=0.0, warmup=20, average=0.98)
+RECIPE = Recipe("student", steps=800, batch=32, lr=3e-4, seed=31, weight_decay=0.0, warmup=20, average=0.99)
 SUBSTEPS, GUIDANCE = 3, 2.0
 
 
@@ -43,13 +43,15 @@ def run() -> None:
         start, end = phases[phase], phases[phase + 1]
         x = noised(latents[rows].float(), noise, start)
         own = RECIPE.batch // 2
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
             reached = noise[:own].contiguous(memory_format=torch.channels_last)
             for t, s in pairwise(phases[: phase + 1]):
-                reached = ddim_step(reached, student(reached, t, words[:own]).sample, t, s)
+                reached = ddim_step(reached, student(reached, t, words[:own]).sample.float(), t, s)
             x = torch.cat([reached, x[own:]]).contiguous(memory_format=torch.channels_last)
             target = _guided(teacher, x, words, unconditional, start, end)
-        reached = ddim_step(x, student(x, start, words).sample, start, end)
+        with torch.autocast("cpu", torch.bfloat16):
+            v = student(x, start, words).sample.float()
+        reached = ddim_step(x, v, start, end)
         # In units of the student's output, so that every phase weighs alike; Huber-like, so that a
         # picture on which teacher and student chose different layouts does not rule the batch.
         error = (reached - target) / _output_weight(start, end)
@@ -95,6 +97,6 @@ def _guided(
     both = torch.cat([words, unconditional.expand_as(words)])
     times = [round(start + (max(end, 0) - start) * i / SUBSTEPS) for i in range(SUBSTEPS)] + [end]
     for t, s in pairwise(times):
-        with_text, without = teacher(torch.cat([x, x]), t, both).sample.chunk(2)
+        with_text, without = teacher(torch.cat([x, x]), t, both).sample.float().chunk(2)
         x = ddim_step(x, without + GUIDANCE * (with_text - without), t, s)
     return x

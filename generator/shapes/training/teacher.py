@@ -20,8 +20,8 @@ from generator.shapes.render import pictures
 from generator.shapes.scenes import tokenize
 from generator.shapes.training.loop import CHECKPOINTS, Recipe, train
 
-RECIPE = Recipe("teacher", steps=5500, batch=32, lr=1.2e-3, seed=21, warmup=150, checkpoint_every=250)
-POOL = 49_152  # pictures; each is seen about five times, every time under other noise
+RECIPE = Recipe("teacher", steps=11_500, batch=32, lr=1.2e-3, seed=21, warmup=150, checkpoint_every=250)
+POOL = 98_304  # pictures; each is seen about five times, every time under other noise
 
 
 def run() -> None:
@@ -40,8 +40,9 @@ def run() -> None:
         a, s = alpha[t].view(-1, 1, 1, 1), sigma[t].view(-1, 1, 1, 1)
         noise = torch.randn(z.shape, generator=generator)
         x = (a * z + s * noise).contiguous(memory_format=torch.channels_last)
-        v = unet(x, t, text(ids).last_hidden_state).sample
-        return {"v": (v - (a * noise - s * z)).square().mean()}
+        with torch.autocast("cpu", torch.bfloat16):
+            v = unet(x, t, text(ids).last_hidden_state).sample
+        return {"v": (v.float() - (a * noise - s * z)).square().mean()}
 
     train(RECIPE, {"teacher": unet, "text_encoder": text}, losses)
 
