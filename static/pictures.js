@@ -36,3 +36,20 @@ export function arrange(box, size, gap) {
 }
 
 const whole = (scale) => (scale >= 1 ? Math.floor(scale) : Math.max(scale, 0.01));
+
+/**
+ * Move places a little, so that they begin where CSS pixels and device pixels begin together: browsers round where
+ * a transformed picture begins, some to the one and some to the other, and then a row of pixels gets lost.
+ */
+export function alignToDevicePixels(places) {
+  const dpr = devicePixelRatio;
+  const whole = (value) => Math.abs(value - Math.round(value)) < 1e-6;
+  const step = [1, 2, 3, 4, 5, 8, 10, 20].find((pixels) => whole(pixels * dpr)) ?? 1 / dpr;
+  for (const place of places) place.style.left = place.style.top = "0";
+  const boxes = places.map((place) => place.getBoundingClientRect());
+  const missing = (at) => `${Math.round(at / step) * step - at}px`;
+  places.forEach((place, i) => {
+    place.style.left = missing(boxes[i].left);
+    place.style.top = missing(boxes[i].top);
+  });
+}

@@ -1,7 +1,8 @@
 // The voting page: shows one pair at a time, takes an answer, shows the next pair in the next frame.
 
+import { Inspection } from "./inspect.js";
 import { Outbox } from "./outbox.js";
-import { arrange, loadPair } from "./pictures.js";
+import { alignToDevicePixels, arrange, loadPair } from "./pictures.js";
 
 const LEAST_LOOK_MS = 200; // quicker than anybody sees: the second half of a double click, a bouncing key
 const GAP = 16; // CSS pixels between the pictures
@@ -27,6 +28,10 @@ let showing = null; // { trial, pictures, shownAt, layout, scale }; shownAt is n
 let turning = false; // between two pairs
 let stopped = false;
 
+const inspection = new Inspection([$("left"), $("right")], (zoom) => {
+  $("zoom").textContent = zoom === 1 ? "" : `${zoom}×`;
+  stage.toggleAttribute("data-zoomed", zoom > 1);
+});
 const outbox = new Outbox(document.querySelector("meta[name=csrf-token]").content, {
   onArrived: take,
   onTrouble: (failing) =>
@@ -66,8 +71,7 @@ async function turn() {
   if (!outbox.failing && !stopped) note("");
 
   showing = { trial: next.trial, pictures: [left, right], shownAt: null };
-  $("left").replaceChildren(left);
-  $("right").replaceChildren(right);
+  inspection.show([left, right]);
   const prompt = next.trial.prompt;
   $("prompt").textContent = prompt;
   $("prompt").dataset.length = prompt.length > 220 ? "endless" : prompt.length > 90 ? "long" : "short";
@@ -82,8 +86,7 @@ async function turn() {
 }
 
 function clear() {
-  $("left").replaceChildren();
-  $("right").replaceChildren();
+  inspection.show([]);
   $("prompt").textContent = "";
   lock(true);
 }
@@ -96,11 +99,14 @@ function fit() {
   const { layout, scale } = arrange(box, showing.trial, GAP * dpr);
   Object.assign(showing, { layout, scale });
   stage.dataset.layout = layout;
-  for (const image of showing.pictures) {
-    image.style.width = `${(showing.trial.width * scale) / dpr}px`;
-    image.style.height = `${(showing.trial.height * scale) / dpr}px`;
-    image.className = scale >= 1 ? "pixelated" : "";
+  const places = [$("left"), $("right")];
+  for (const place of places) {
+    place.style.width = `${(showing.trial.width * scale) / dpr}px`;
+    place.style.height = `${(showing.trial.height * scale) / dpr}px`;
   }
+  alignToDevicePixels(places);
+  for (const image of showing.pictures) image.className = scale >= 1 ? "pixelated" : "";
+  inspection.fit(scale / dpr);
   showing.pictures[0].alt = `${NAMES[layout].left[0]} picture`;
   showing.pictures[1].alt = `${NAMES[layout].right[0]} picture`;
   for (const button of buttons) {
@@ -113,6 +119,7 @@ function fit() {
 /** Take the voter's answer to the pair on the screen. */
 function answer(side, input) {
   if (stopped || showing === null || showing.shownAt === null || !allowed.has(side)) return;
+  if (inspection.flipped) return; // left is not left now
   const looked = performance.now() - showing.shownAt;
   if (looked < LEAST_LOOK_MS) return;
   const { trial, layout, scale } = showing;
@@ -120,7 +127,7 @@ function answer(side, input) {
     vote_id: newId(),
     answer: side,
     rt_ms: Math.round(looked),
-    display: { dpr: devicePixelRatio, scale, viewport: [innerWidth, innerHeight], layout, input },
+    display: { dpr: devicePixelRatio, scale, viewport: [innerWidth, innerHeight], layout, input, inspection: inspection.uses },
   });
   turn();
 }
@@ -163,7 +170,7 @@ for (const button of buttons) {
 }
 for (const side of ["left", "right"]) {
   $(side).addEventListener("click", (event) => {
-    if (event.detail < 2 && event.target !== $(side)) answer(side, "picture");
+    if (event.detail < 2 && event.target !== $(side) && !inspection.swallowsClick) answer(side, "picture");
   });
 }
 

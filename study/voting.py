@@ -29,6 +29,16 @@ bp = Blueprint("voting", __name__)
 SECONDS_A_PAIR = 6  # for the estimate on the welcome page
 
 
+class Inspection(BaseModel):
+    """How closely a pair was looked at: how often each means was used, and the largest zoom."""
+
+    model_config = ConfigDict(extra="forbid")
+    zoom: int = Field(ge=0, le=10_000)
+    pan: int = Field(ge=0, le=10_000)
+    flip: int = Field(ge=0, le=10_000)
+    largest: int = Field(ge=1, le=8)
+
+
 class Display(BaseModel):
     """How a pair was shown: device pixels a CSS pixel, device pixels an image pixel, window, arrangement."""
 
@@ -38,6 +48,7 @@ class Display(BaseModel):
     viewport: tuple[int, int]
     layout: Literal["row", "column"]
     input: Literal["key", "button", "picture"]
+    inspection: Inspection | None = None
 
 
 class VoteBody(BaseModel):
