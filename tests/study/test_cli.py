@@ -68,10 +68,14 @@ def test_init_where_no_folder_can_be(tmp_path: Path) -> None:
 
 
 def test_ingest_status_export(made: Path, gallery: Path, tmp_path: Path) -> None:
-    assert "18 pairs to vote on" in run("ingest", gallery, "--study", made).output
+    assert "3 methods, 6 prompts, 18 images" in run("ingest", gallery, "--study", made).output
     assert "nothing changed" in run("ingest", gallery, "--study", made).output
+    assert "opened version 1 of the protocol" in (opened := run("open", "--study", made).output)
+    assert "18 pairs to vote on" in opened
+    assert "version 1 is open already" in run("open", "--study", made).output
     status = json.loads(run("status", "--study", made, "--json").output)
-    assert (status["votes"], status["cells"]) == (0, 18)
+    assert (status["votes"], status["cells"], status["version"]) == (0, 18, 1)
+    assert status["sides"] == {"first_left": 0, "given": 0, "worst_quota": 0}
     assert "0 of 18 pairs" in run("status", "--study", made).output
     assert "wrote 0 votes" in run("export", "--study", made, "-o", tmp_path / "v.csv").output
     done = run("export", "--study", made, "--format", "jsonl", "-o", tmp_path / "v").output
@@ -108,7 +112,16 @@ def test_a_bad_gallery_is_one_line_and_nothing_is_ingested(
 
 
 @pytest.mark.parametrize(
-    "command", [["status"], ["serve"], ["ingest", "g"], ["export", "-o", "v.csv"], ["password"]]
+    "command",
+    [
+        ["status"],
+        ["serve"],
+        ["ingest", "g"],
+        ["open"],
+        ["export", "-o", "v.csv"],
+        ["password"],
+        ["upgrade"],
+    ],
 )
 def test_no_study_there(tmp_path: Path, command: list[str]) -> None:
     line = refused(*command, "--study", tmp_path / "nowhere")
@@ -158,6 +171,23 @@ def test_serve_tells_of_a_port_in_use(made: Path) -> None:
         assert f"127.0.0.1:{port}: Address already in use" in refused(
             "serve", "--study", made, "--port", port
         )
+
+
+def test_a_changed_study_toml_is_refused_until_it_is_opened(made: Path, gallery: Path) -> None:
+    assert "study ingest" in refused("open", "--study", made)
+    assert "study ingest" in refused("serve", "--study", made, "--port", 0)
+    run("ingest", gallery, "--study", made)
+    run("open", "--study", made)
+    toml = made / "study.toml"
+    before = toml.read_text()
+    toml.write_text(before.replace("trials_per_voter = 30", "trials_per_voter = 20"))
+    line = refused("serve", "--study", made, "--port", 0)
+    assert "trials_per_voter changed since version 1 was opened" in line
+    assert "opened version 2" in run("open", "--study", made).output
+    toml.write_text(before)
+    assert "these settings were version 1" in refused("open", "--study", made)
+    toml.write_text(before + '\n[consent]\ntext = "I agree"\n')
+    assert "consent: understood, but nothing acts upon it yet" in refused("open", "--study", made)
 
 
 def test_an_address_that_is_not_ours() -> None:
