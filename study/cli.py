@@ -13,12 +13,15 @@ import click
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
+from study import exclusions
 from study.config import STUDY_FILE, ConfigError, Protocol, read_protocol, starting_toml
+from study.exclusions import ExclusionError
 from study.export import WRITERS, ExportError, export_votes
 from study.gallery import GalleryError
 from study.layouts import OTHERS
 from study.leases import sides
 from study.protocols import Version, count_cells, must_be_open, newest, open_protocol
+from study.quality import FLAGS, voter_flags
 from study.schema import GalleryRow
 from study.store import Store, StoreError, check_ready, migrate, open_store
 
@@ -38,7 +41,7 @@ def one_line_errors() -> Iterator[None]:
 
     try:
         yield
-    except (GalleryError, ConfigError, StoreError, ExportError, ServerError) as error:
+    except (GalleryError, ConfigError, StoreError, ExportError, ExclusionError, ServerError) as error:
         raise BadInput(" ".join(str(error).split())) from error
     except OperationalError as error:
         raise BadInput(f"database: {str(error.orig).splitlines()[0]}") from error
@@ -282,10 +285,11 @@ def status(folder: Path, as_json: bool) -> None:
     with opened(folder) as (store, protocol):
         counts = asdict(count(store))
         with store.read() as session:
-            version = newest(session)
+            version, flagged = newest(session), voter_flags(session)
             lefts, load, worst = sides(session, version.hash if version else "")
     counts["version"] = version.number if version else None
     counts["sides"] = {"first_left": lefts, "given": load, "worst_quota": worst}
+    counts["flags"] = {judge: [asdict(flag) for flag in flags] for judge, flags in flagged.items()}
     counts["pairs"] = {f"{a} | {b}": n for (a, b), n in sorted(counts["pairs"].items()) if a < b}
     if as_json:
         click.echo(json.dumps({"study": protocol.name, **counts}))
@@ -296,8 +300,83 @@ def status(folder: Path, as_json: bool) -> None:
         f"{counts['cells_voted']} of {counts['cells']} pairs have a vote\n"
         f"the first method was left in {lefts} of {load} trials; sides of a quota differ by {worst} at most"
     )
+    for judge, flags in flagged.items():
+        click.echo(f"flagged: {judge} " + ", ".join(f"{f.name} {f.value:g} ({f.limit:g})" for f in flags))
     for pair, votes in counts["pairs"].items():
         click.echo(f"{votes:8}  {pair}")
+
+
+@cli.command()
+@study_option
+@click.option("--gallery", type=click.Path(path_type=Path), help="Hash the images of this folder as well.")
+@click.option("--dump", type=click.Path(path_type=Path), help="Hold an exported file against the study.")
+def verify(folder: Path, gallery: Path | None, dump: Path | None) -> None:
+    """Check that nothing stored was changed: chains of hashes, tables against events, images.
+
+    Says what fits, or names the first thing that does not and exits with 1.
+
+    \b
+    Example:
+      study verify --study my-study --dump votes.parquet
+    """
+    from elo import InputError
+    from study.dumps import verify_dump
+    from study.verify import VerifyError
+    from study.verify import verify as check
+
+    with opened(folder) as (store, _):
+        try:
+            for line in check(store, gallery):
+                click.echo(line)
+            if dump is not None:
+                click.echo(verify_dump(store, dump))
+        except InputError as error:
+            raise BadInput(str(error)) from error
+        except VerifyError as error:
+            raise click.ClickException(str(error)) from None  # exits with 1: it was checked, and found
+
+
+@cli.command()
+@study_option
+@click.option("--judge", multiple=True, help="All votes of this judge, as named in the dump.")
+@click.option("--vote", multiple=True, help="One vote, by its id.")
+@click.option("--prompt", multiple=True, help="All votes on this prompt.")
+@click.option("--flag", type=click.Choice(FLAGS), help="All votes of each judge who has this flag now.")
+@click.option("--reason", help="Why; it goes into the dump.")
+@click.option("--lift", type=int, metavar="RULE", help="Let the votes of a rule count again.")
+def exclude(
+    folder: Path,
+    judge: tuple[str, ...],
+    vote: tuple[str, ...],
+    prompt: tuple[str, ...],
+    flag: str | None,
+    reason: str | None,
+    lift: int | None,
+) -> None:
+    """Leave votes out of all tables by a rule with a reason; without options, list the rules.
+
+    No vote is changed or deleted. Rules are recorded, and so is their lifting.
+
+    \b
+    Example:
+      study exclude --study my-study --flag failed_golds --reason "fewer than 3 of 4 golds"
+    """
+    with opened(folder) as (store, _):
+        if lift is not None:
+            exclusions.lift(store, lift)
+        if flag is not None:
+            with store.read() as session:
+                flagged = [
+                    name for name, flags in voter_flags(session).items() if flag in {f.name for f in flags}
+                ]
+            judge = (*judge, *sorted(flagged))
+            reason = f"{flag}: {reason}" if reason else reason
+        for field, values in (("judge", judge), ("vote", vote), ("prompt", prompt)):
+            if values:
+                exclusions.exclude(store, field, list(values), reason or "")
+        for rule in exclusions.rules(store):
+            lifted = " (lifted)" if rule.lifted else ""
+            click.echo(f"{rule.number:4}  {rule.field} {rule.value}: {rule.reason}{lifted}")
 
 
 def _write_key(path: Path) -> None:
