@@ -18,12 +18,13 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from study.ballot import Answer, answer, current
+from study.ballot import Answer, Answers, answer, current
 from study.config import Protocol
 from study.ingest import ingest
 from study.participants import add_voter
+from study.protocols import open_protocol
 from study.schema import Assignment, Base, Cell, Event, Vote, Voter
-from study.store import Store, migrate, open_store, register_protocol
+from study.store import Store, migrate, open_store
 
 GALLERY = Path(__file__).parents[1] / "demo" / "gallery"
 EACH = 100  # votes of a voter
@@ -44,15 +45,14 @@ def a_study(folder: Path) -> Store:
     store = open_store(folder)
     migrate(store)
     protocol = Protocol(name="bench", title="bench")
-    register_protocol(store, protocol)
-    ingest(GALLERY, store, protocol)
-    voter = add_voter(store, protocol, "a key for benchmarks")
+    ingest(GALLERY, store)
+    open_protocol(store, protocol)
+    voter = add_voter(store, "a key for benchmarks")
     if voter is None:
         raise SystemExit(f"{GALLERY}: no pictures")
-    (first, *_) = current(store, voter.id, protocol).trials
-    answer(
-        store, voter.id, first.trial_id, Answer("the-first-vote-of-all", "left", 900, {"dpr": 2}), protocol
-    )
+    (first, *_) = current(store, voter.id).trials
+    answers = Answers("the-first-vote-of-all", (Answer("preference", "left", 900),), {"dpr": 2})
+    answer(store, voter.id, first.trial_id, answers)
     return store
 
 
@@ -72,7 +72,7 @@ def copy_votes(store: Store, number: int) -> None:
                 ids = {"voter_id": voter, "trial_id": name}
                 place = {"cell_id": cell.id, "position": position, "left_image": left, "right_image": right}
                 rows[Assignment].append({**one[Assignment], **ids, **place, "state": "voted"})
-                event = {"id": 10**9 + first + position, "voter_id": voter, "trial_id": name}
+                event = {"id": 10**9 + first + position, "seq": position + 1, **ids}
                 rows[Event].append({**one[Event], **event})
                 outcome = rng.choice(["model_a", "model_b", "tie"])
                 vote = {"vote_id": name, "trial_id": name, "event_id": event["id"], "winner": outcome}

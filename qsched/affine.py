@@ -43,7 +43,7 @@ def affine_steps(scheduler: Any, **options: Any) -> tuple[AffineStep, ...]:
         ValueError: no timesteps, or a step that is not affine (it clips or thresholds, or needs steps
         before).
     """
-    count = len(getattr(scheduler, "timesteps", None) if scheduler.num_inference_steps else ())
+    count = len(scheduler.timesteps) if scheduler.num_inference_steps else 0
     if not count:
         raise ValueError(f"{type(scheduler).__name__} has no timesteps; call set_timesteps first")
     zero, one = torch.zeros(_SHAPE), torch.ones(_SHAPE)

@@ -32,7 +32,9 @@ class Parametrisation:
 
 def paper(steps: int) -> Parametrisation:
     """Algorithm 1: start and end of c_x, start and end of c_ε, evenly spaced between; 4 numbers."""
-    return Parametrisation("paper", 4, (1.0,) * 4, lambda n: Coefficients.from_ends(*n, steps=steps))
+    return Parametrisation(
+        "paper", 4, (1.0,) * 4, lambda n: Coefficients.from_ends(n[0], n[1], n[2], n[3], steps)
+    )
 
 
 def released(steps: int) -> Parametrisation:

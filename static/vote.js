@@ -7,24 +7,24 @@ import { alignToDevicePixels, arrange, loadPair } from "./pictures.js";
 const LEAST_LOOK_MS = 200; // quicker than anybody sees: the second half of a double click, a bouncing key
 const GAP = 16; // CSS pixels between the pictures
 const KEYS = {
-  row: { ArrowLeft: "left", ArrowDown: "tie", ArrowRight: "right", 1: "left", 2: "tie", 3: "right" },
-  column: { ArrowUp: "left", ArrowDown: "right", ArrowLeft: "left", ArrowRight: "right", 1: "left", 2: "tie", 3: "right" },
+  row: { ArrowLeft: "left", ArrowDown: "tie", ArrowRight: "right", 1: "left", 2: "tie", 3: "right", 4: "both_bad" },
+  column: { ArrowUp: "left", ArrowDown: "right", ArrowLeft: "left", ArrowRight: "right", 1: "left", 2: "tie", 3: "right", 4: "both_bad" },
 };
 const NAMES = {
-  row: { left: ["Left", "←"], tie: ["Tie", "↓"], right: ["Right", "→"] },
-  column: { left: ["Top", "↑"], tie: ["Tie", "2"], right: ["Bottom", "↓"] },
+  row: { left: ["Left", "←"], tie: ["Tie", "↓"], right: ["Right", "→"], both_bad: ["Both bad", "4"] },
+  column: { left: ["Top", "↑"], tie: ["Tie", "2"], right: ["Bottom", "↓"], both_bad: ["Both bad", "4"] },
 };
 
 const $ = (id) => document.getElementById(id);
 const page = $("vote");
 const stage = $("stage");
 const buttons = [...$("answers").querySelectorAll("button")];
-const allowed = new Set(buttons.map((button) => button.dataset.answer));
+const asked = JSON.parse($("asked").textContent); // the questions: { id, text, answers }
 
 const known = new Set(); // ids of all trials ever queued on this page
 const queue = []; // { trial, pictures: promise of [left, right] }, in order
 let ballot = JSON.parse($("ballot").textContent);
-let showing = null; // { trial, pictures, shownAt, layout, scale }; shownAt is null until it can be seen
+let showing = null; // { trial, pictures, answers, shownAt, askedAt, hidden, layout, scale }; shownAt is null until it can be seen
 let turning = false; // between two pairs
 let stopped = false;
 
@@ -70,19 +70,28 @@ async function turn() {
   turning = false;
   if (!outbox.failing && !stopped) note("");
 
-  showing = { trial: next.trial, pictures: [left, right], shownAt: null };
+  showing = { trial: next.trial, pictures: [left, right], answers: [], shownAt: null, askedAt: null, hidden: 0 };
   inspection.show([left, right]);
   const prompt = next.trial.prompt;
   $("prompt").textContent = prompt;
   $("prompt").dataset.length = prompt.length > 220 ? "endless" : prompt.length > 90 ? "long" : "short";
   $("prompt").scrollTop = 0;
-  $("count").textContent = `Pair ${next.trial.position + 1} of ${ballot.total}`;
+  const practice = next.trial.practice ? " (practice)" : "";
+  $("count").textContent = `Pair ${next.trial.position + 1} of ${ballot.total}${practice}`;
   $("progress").value = next.trial.position;
   fit();
-  lock(stopped);
+  ask();
   requestAnimationFrame((now) => {
-    if (showing !== null) showing.shownAt = now;
+    if (showing !== null) showing.shownAt = showing.askedAt = now;
   });
+}
+
+/** Ask the next question about the pair on the screen. */
+function ask() {
+  const question = asked[showing.answers.length];
+  $("question").textContent = question.text;
+  for (const button of buttons) button.hidden = !question.answers.includes(button.dataset.answer);
+  lock(stopped);
 }
 
 function clear() {
@@ -116,18 +125,32 @@ function fit() {
   }
 }
 
-/** Take the voter's answer to the pair on the screen. */
+/** Take the voter's answer to the question on the screen; after the last one, to the next pair. */
 function answer(side, input) {
-  if (stopped || showing === null || showing.shownAt === null || !allowed.has(side)) return;
+  if (stopped || showing === null || showing.shownAt === null) return;
   if (inspection.flipped) return; // left is not left now
-  const looked = performance.now() - showing.shownAt;
-  if (looked < LEAST_LOOK_MS) return;
-  const { trial, layout, scale } = showing;
+  const question = asked[showing.answers.length];
+  const now = performance.now();
+  if (!question.answers.includes(side) || now - showing.askedAt < LEAST_LOOK_MS) return;
+  const { trial, answers, layout, scale } = showing;
+  answers.push({ question: question.id, answer: side, rt_ms: Math.round(now - showing.shownAt) });
+  if (answers.length < asked.length) {
+    showing.askedAt = now;
+    ask();
+    return;
+  }
   outbox.push(trial.vote, {
     vote_id: newId(),
-    answer: side,
-    rt_ms: Math.round(looked),
-    display: { dpr: devicePixelRatio, scale, viewport: [innerWidth, innerHeight], layout, input, inspection: inspection.uses },
+    answers,
+    display: {
+      dpr: devicePixelRatio,
+      scale,
+      viewport: [innerWidth, innerHeight],
+      layout,
+      input,
+      hidden_ms: Math.round(showing.hidden),
+      inspection: inspection.uses,
+    },
   });
   turn();
 }
@@ -173,6 +196,12 @@ for (const side of ["left", "right"]) {
     if (event.detail < 2 && event.target !== $(side) && !inspection.swallowsClick) answer(side, "picture");
   });
 }
+
+let hiddenAt = null;
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) hiddenAt = performance.now();
+  else if (hiddenAt !== null && showing !== null) showing.hidden += performance.now() - hiddenAt;
+});
 
 new ResizeObserver(fit).observe(stage);
 addEventListener("resize", fit);

@@ -27,7 +27,8 @@ from werkzeug.security import check_password_hash, generate_password_hash
 from werkzeug.wrappers import Response as AnyResponse
 
 from study.export import csv_lines, vote_rows
-from study.schema import AdminLogin, Assignment, Cell, MethodRow, Voter, votes_v1
+from study.protocols import newest
+from study.schema import AdminLogin, Assignment, Cell, MethodRow, Quota, Voter, votes_v1
 from study.store import Store
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
@@ -175,11 +176,15 @@ def count(store: Store) -> Counts:
     with store.read() as db:
         methods = db.scalars(select(MethodRow).order_by(MethodRow.id)).all()
         pairs: dict[tuple[str, str], int] = {}
-        statement = select(Cell.method_1, Cell.method_2, func.sum(Cell.votes)).group_by(
-            Cell.method_1, Cell.method_2
+        statement = select(Quota.method_1, Quota.method_2, func.sum(Quota.votes)).group_by(
+            Quota.method_1, Quota.method_2
         )
         for one, other, votes in db.execute(statement):
-            pairs[one, other] = pairs[other, one] = int(votes)
+            pairs[one, other] = pairs[other, one] = pairs.get((one, other), 0) + int(votes)
+        version = newest(db)
+        cells = select(func.count()).where(
+            Cell.kind == "main", Cell.protocol == (version.hash if version else "")
+        )
         answered = (
             select(Assignment.voter_id, func.count().label("done"))
             .where(Assignment.state == "voted")
@@ -191,8 +196,8 @@ def count(store: Store) -> Counts:
             votes=sum(pairs.values()) // 2,
             voters=db.scalar(select(func.count()).select_from(Voter)) or 0,
             finished=db.scalar(finished.where(answered.c.done >= Voter.trials)) or 0,
-            cells=db.scalar(select(func.count()).select_from(Cell)) or 0,
-            cells_voted=db.scalar(select(func.count()).select_from(Cell).where(Cell.votes > 0)) or 0,
+            cells=db.scalar(cells) or 0,
+            cells_voted=db.scalar(cells.where(Cell.votes > 0)) or 0,
             methods=[method.id for method in methods],
             sizes={method.id: method.size_bytes for method in methods if method.size_bytes is not None},
             pairs=pairs,

@@ -16,8 +16,8 @@ from study.store import open_store
 def create_app(config: Mapping[str, Any]) -> Flask:
     """Make the application of one study.
 
-    config  SECRET_KEY, STUDY (the folder), PROTOCOL (study.config.Protocol); DATABASE_URL if not SQLite;
-            PROXIES, how many reverse proxies stand in front (0)
+    config  SECRET_KEY, STUDY (the folder); DATABASE_URL if not SQLite; PROXIES, how many reverse proxies
+            stand in front (0). What is asked stands in the database.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def create_app(config: Mapping[str, Any]) -> Flask:
     app.register_error_handler(HTTPException, _say_it)
     secure(app)
     app.config["STORE"] = open_store(app.config["STUDY"], app.config.get("DATABASE_URL"))
-    app.context_processor(lambda: {"protocol": app.config["PROTOCOL"]})
+    app.context_processor(lambda: {"protocol": voting.protocol_for(None)})
     return app
 
 

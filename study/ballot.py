@@ -1,7 +1,7 @@
-"""One voter's transactions: what is open, and an answer coming in.
+"""One voter's transactions: what is open, an answer coming in, an answer taken back.
 
-An answer is one transaction: its event, the vote, the cell's counter, the next assignments. What is
-returned is committed.
+An answer is one transaction: its event, the vote, the counters, the next assignments. What is returned is
+committed.
 """
 
 import json
@@ -9,17 +9,20 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from study.chain import record
 from study.config import Protocol
-from study.schema import Assignment, Cell, Event, ImageRow, Vote, Voter
+from study.leases import reclaim, renew, settle, unsettle
+from study.protocols import protocol_of
+from study.schema import Assignment, Cell, Event, ImageRow, PromptRow, Quota, Vote, Voter
 from study.store import Store
-from study.trials import Trial, open_trials
+from study.trials import Trial, hand_out
 
-QUESTION = "preference"  # one question a pair, for now
-WINNER_OF_SIDE = {"left": "model_a", "right": "model_b", "tie": "tie"}
+WINNER_OF_SIDE = {"left": "model_a", "right": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
+UNDO = 2  # a vote can be taken back while it is one of so many last ones
 
 
 class RefusedError(Exception):
@@ -33,56 +36,87 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Ballot:
-    """Where a voter stands: answered trials, trials in all, and the open ones in order."""
+    """Where a voter stands: answered trials, trials in all, and the open ones in order.
+
+    `busy`: nothing is open only because others were changing every quota that has room; ask again.
+    """
 
     done: int
     total: int
     trials: list[Trial]
+    busy: bool = False
 
     @property
     def finished(self) -> bool:
         """Nothing is open and nothing more will come."""
-        return not self.trials
+        return not self.trials and not self.busy
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A voter's answer to one trial; `vote_id` is chosen by the client and kept when it resends."""
+    """A voter's answer to one question; `rt_ms` from the common reveal."""
 
-    vote_id: str
+    question: str
     side: str
     rt_ms: int | None
-    display: dict[str, Any] | None
 
 
-def current(store: Store, voter_id: str, protocol: Protocol) -> Ballot:
-    """The voter's open trials, topped up."""
+@dataclass(frozen=True)
+class Answers:
+    """A voter's answers to one trial; `vote_id` is chosen by the client and kept when it resends."""
+
+    vote_id: str
+    given: tuple[Answer, ...]
+    display: dict[str, Any] | None = None
+
+    def row_id(self, question: str) -> str:
+        """The id of the vote on one question: the client's own where there is only one."""
+        return self.vote_id if len(self.given) == 1 else f"{self.vote_id}.{question}"
+
+
+def current(store: Store, voter_id: str) -> Ballot:
+    """The voter's open trials, topped up, their lapsed leases renewed."""
     with store.write() as session:
-        return _ballot(session, _hold(session, voter_id), protocol)
+        return _ballot(session, _hold(session, voter_id), wait=True)
 
 
-def answer(store: Store, voter_id: str, trial_id: str, given: Answer, protocol: Protocol) -> Ballot:
-    """Store an answer and return the ballot after it; the same vote again changes nothing.
+def answer(store: Store, voter_id: str, trial_id: str, answers: Answers) -> Ballot:
+    """Store the answers to a trial and return the ballot after it; the same again changes nothing.
 
     Raises
     ------
     RefusedError
-        tie_not_allowed (400), unknown_trial (404), foreign_trial (403); already_answered (409) when another
-        vote stands for the trial; vote_id_taken (409) when the id names a vote on another trial.
+        wrong_questions, answer_not_allowed (400), foreign_trial (403), unknown_trial (404);
+        already_answered (409) when another vote stands for the trial; vote_id_taken (409) when the id
+        names a vote on another trial.
     """
-    if given.side == "tie" and not protocol.ties:
-        raise RefusedError("tie_not_allowed", 400)
     try:
         with store.write() as session:
             voter = _hold(session, voter_id)
-            _store(session, voter, trial_id, given)
-            return _ballot(session, voter, protocol)
+            _store(session, voter, trial_id, answers)
+            ballot = _ballot(session, voter)
     except IntegrityError:
-        # Somebody else took the vote id between our look and our write: the database has the last word.
-        with store.read() as session:
-            if session.get(Vote, given.vote_id) is None:
-                raise
-        raise RefusedError("vote_id_taken", 409) from None
+        # The id names a vote already: the database has the last word.
+        if not _is_stored(store, trial_id, answers):
+            raise
+        ballot = current(store, voter_id)
+    return current(store, voter_id) if ballot.busy else ballot
+
+
+def undo(store: Store, voter_id: str, trial_id: str, vote_id: str) -> Ballot:
+    """Take back a vote of the voter's last two and return the ballot, with its trial open again.
+
+    Taking back a vote that was taken back changes nothing.
+
+    Raises
+    ------
+    RefusedError
+        foreign_trial (403), unknown_trial, unknown_vote (404), too_late_to_undo (409).
+    """
+    with store.write() as session:
+        voter = _hold(session, voter_id)
+        _take_back(session, voter, trial_id, vote_id)
+        return _ballot(session, voter)
 
 
 def shown_image(store: Store, voter_id: str, trial_id: str, side: str) -> str | None:
@@ -101,53 +135,199 @@ def _hold(session: Session, voter_id: str) -> Voter:
     return session.scalars(select(Voter).where(Voter.id == voter_id).with_for_update()).one()
 
 
-def _store(session: Session, voter: Voter, trial_id: str, given: Answer) -> None:
-    assignment = session.get(Assignment, trial_id)
-    if assignment is None:
+def _trial(session: Session, voter: Voter, trial_id: str) -> tuple[Assignment, Cell]:
+    """The voter's own trial, locked against whoever gives lapsed leases back."""
+    found = session.execute(
+        select(Assignment, Cell)
+        .join(Cell, Cell.id == Assignment.cell_id)
+        .where(Assignment.trial_id == trial_id)
+        .with_for_update(of=Assignment)
+    ).first()
+    if found is None:
         raise RefusedError("unknown_trial", 404)
-    if assignment.voter_id != voter.id:
+    if found.Assignment.voter_id != voter.id:
         raise RefusedError("foreign_trial", 403)
-    named = session.get(Vote, given.vote_id)
-    if named is not None and named.trial_id == trial_id:
-        return  # sent again: it is stored already
-    if named is not None:
-        raise RefusedError("vote_id_taken", 409)
-    if assignment.state != "open":
-        raise RefusedError("already_answered", 409)
+    return found.Assignment, found.Cell
 
-    now, winner = time.time(), WINNER_OF_SIDE[given.side]
-    event = Event(
-        voter_id=voter.id,
-        trial_id=trial_id,
-        event="voted",
-        at=now,
-        body={
-            "vote_id": given.vote_id,
-            "question": QUESTION,
-            "winner": winner,
-            "rt_ms": given.rt_ms,
-            "display": given.display,
-        },
-    )
-    session.add(event)
-    session.flush()
-    session.add(
-        Vote(
-            vote_id=given.vote_id,
-            trial_id=trial_id,
-            event_id=event.id,
-            question=QUESTION,
-            winner=winner,
-            rt_ms=given.rt_ms,
-            display=None if given.display is None else json.dumps(given.display, sort_keys=True),
-            at=now,
-        )
-    )
+
+def _store(session: Session, voter: Voter, trial_id: str, answers: Answers) -> None:
+    _check(protocol_of(session, voter.protocol), answers)
+    assignment, cell = _trial(session, voter, trial_id)
+    if assignment.state == "voted":
+        first = session.get(Vote, answers.row_id(answers.given[0].question))
+        if first is not None and first.trial_id == trial_id:
+            return  # sent again: it is stored already
+        raise RefusedError("already_answered" if first is None else "vote_id_taken", 409)
+
+    now = time.time()
+    quota = _quota(assignment, cell)
+    late = settle(session, quota, assignment, now) if quota else False
+    for given in answers.given:
+        _add_vote(session, voter, assignment, answers, given, late, now)
     assignment.state = "voted"
     session.flush()
-    session.execute(update(Cell).where(Cell.id == assignment.cell_id).values(votes=Cell.votes + 1))
+    _count(session, assignment, 1)
 
 
-def _ballot(session: Session, voter: Voter, protocol: Protocol) -> Ballot:
-    done, trials = open_trials(session, voter, protocol)
-    return Ballot(done, voter.trials, trials)
+def _add_vote(
+    session: Session,
+    voter: Voter,
+    assignment: Assignment,
+    answers: Answers,
+    given: Answer,
+    late: bool,
+    now: float,
+) -> None:
+    superseded = None
+    if assignment.state == "reopened":
+        superseded = session.scalar(
+            select(Vote.vote_id)
+            .join(Event, Event.id == Vote.event_id)
+            .where(Vote.trial_id == assignment.trial_id, Vote.question == given.question)
+            .order_by(Event.seq.desc())
+            .limit(1)
+        )
+    body = {
+        "vote_id": answers.row_id(given.question),
+        "question": given.question,
+        "winner": WINNER_OF_SIDE[given.side],
+        "rt_ms": given.rt_ms,
+        "display": answers.display,
+        "late": late,
+        "supersedes": superseded,
+    }
+    event = record(session, voter, assignment.trial_id, "voted", now, body)
+    shown = None if answers.display is None else json.dumps(answers.display, sort_keys=True)
+    vote = {**body, "display": shown, "trial_id": assignment.trial_id, "at": now}
+    session.add(Vote(**vote, event=event))
+
+
+def _check(protocol: Protocol, answers: Answers) -> None:
+    questions = {question.id: question for question in protocol.questions}
+    if sorted(given.question for given in answers.given) != sorted(questions):
+        raise RefusedError("wrong_questions", 400)
+    if any(given.side not in questions[given.question].sides for given in answers.given):
+        raise RefusedError("answer_not_allowed", 400)
+
+
+def _is_stored(store: Store, trial_id: str, answers: Answers) -> bool:
+    """Whether a vote of that id was given to this very trial; RefusedError if to another."""
+    with store.read() as session:
+        vote = session.get(Vote, answers.row_id(answers.given[0].question))
+    if vote is not None and vote.trial_id != trial_id:
+        raise RefusedError("vote_id_taken", 409) from None
+    return vote is not None
+
+
+def _take_back(session: Session, voter: Voter, trial_id: str, vote_id: str) -> None:
+    assignment, cell = _trial(session, voter, trial_id)
+    votes = session.scalars(select(Vote).where(Vote.trial_id == trial_id)).all()
+    named = [vote for vote in votes if vote_id in (vote.vote_id, vote.vote_id.rpartition(".")[0])]
+    if not named:
+        raise RefusedError("unknown_vote", 404)
+    if named[0].undone_by is not None:
+        return  # sent again
+    last = session.scalars(
+        select(Vote.trial_id)
+        .join(Event, Event.id == Vote.event_id)
+        .where(Event.voter_id == voter.id, Vote.undone_by.is_(None))
+        .group_by(Vote.trial_id)
+        .order_by(func.max(Event.seq).desc())
+        .limit(UNDO)
+    ).all()
+    if trial_id not in last:
+        raise RefusedError("too_late_to_undo", 409)
+    now = time.time()
+    expires = None
+    quota = _quota(assignment, cell)
+    if quota:
+        expires = now + 60 * protocol_of(session, voter.protocol).quota.lease_minutes
+        unsettle(session, quota, assignment, expires)
+    body = {"votes": [vote.vote_id for vote in named], "expires": expires}
+    event = record(session, voter, trial_id, "undone", now, body)
+    session.flush()
+    for vote in named:
+        vote.undone_by = event.id
+    assignment.state = "reopened"
+    session.flush()
+    _count(session, assignment, -1)
+
+
+def _quota(assignment: Assignment, cell: Cell) -> int | None:
+    """The quota that a trial counts in; repeats and checks count in none."""
+    return cell.quota_id if assignment.kind == "main" else None
+
+
+def _count(session: Session, assignment: Assignment, step: int) -> None:
+    """Count an answer in its cell; a repeat is no further vote on it."""
+    if assignment.kind != "repeat":
+        session.execute(
+            update(Cell)
+            .where(Cell.id == assignment.cell_id)
+            .values(votes=Cell.votes + step)
+            .execution_options(synchronize_session=False)
+        )
+
+
+def _ballot(session: Session, voter: Voter, wait: bool = False) -> Ballot:
+    protocol, now = protocol_of(session, voter.protocol), time.time()
+    rows = session.execute(
+        select(
+            Assignment.trial_id, Assignment.position, PromptRow.text, ImageRow.width, ImageRow.height,
+            Assignment.kind, Assignment.expires, Assignment.first_left, Cell.quota_id,
+        )
+        .join(Cell, Cell.id == Assignment.cell_id)
+        .join(ImageRow, ImageRow.id == Assignment.left_image)
+        .join(PromptRow, PromptRow.id == Cell.prompt_id)
+        .where(Assignment.voter_id == voter.id, Assignment.state != "voted")
+        .order_by(Assignment.position)
+    ).all()  # fmt: skip
+    trials = [Trial(*row[:5], practice=row.kind == "practice") for row in rows]
+    _top_up(session, voter, protocol, trials, now, wait)
+    for row in rows:
+        if row.kind == "main" and (row.expires is None or row.expires < now):
+            _renew(session, voter, protocol, row, now)
+    if reclaim(session, now) and not trials:
+        _top_up(session, voter, protocol, trials, now)
+    busy = not trials and voter.given < voter.trials and _has_room(session, voter, protocol)
+    return Ballot(voter.given - len(trials), voter.trials, trials, busy)
+
+
+def _top_up(
+    session: Session, voter: Voter, protocol: Protocol, trials: list[Trial], now: float, wait: bool = False
+) -> None:
+    """Hand out trials up to the one on the screen and `prefetch` more."""
+    while len(trials) < 1 + protocol.prefetch and voter.given < voter.trials:
+        trial = hand_out(session, voter, protocol, now, wait)
+        if trial is None:
+            break
+        wait = False  # from now on this transaction holds a quota
+        trials.append(trial)
+
+
+def _renew(session: Session, voter: Voter, protocol: Protocol, row: Any, now: float) -> None:
+    """Let a trial that the voter still has hold a place again, if there is one; else it will be late."""
+    if not renew(session, row.quota_id, row.first_left, row.expires is not None, protocol.quota.votes):
+        return
+    expires = now + 60 * protocol.quota.lease_minutes
+    changed = session.execute(
+        update(Assignment)
+        .where(Assignment.trial_id == row.trial_id, Assignment.expires.is_not_distinct_from(row.expires))
+        .values(expires=expires)
+        .returning(Assignment.trial_id)
+        .execution_options(synchronize_session=False)
+    ).first()
+    if changed:  # else somebody gave the place back just now; the next request will look again
+        record(session, voter, row.trial_id, "renewed", now, {"expires": expires})
+        session.flush()
+
+
+def _has_room(session: Session, voter: Voter, protocol: Protocol) -> bool:
+    """Whether a pair that the voter has not seen wants votes, whoever is changing its quota just now."""
+    seen = exists().where(Assignment.voter_id == voter.id, Assignment.cell_id == Cell.id)
+    room = (
+        select(Cell.id).join(Quota, Quota.id == Cell.quota_id).where(Quota.protocol == voter.protocol, ~seen)
+    )
+    if protocol.quota.votes:
+        room = room.where(Quota.load < protocol.quota.votes)
+    return session.scalar(room.limit(1)) is not None

@@ -4,7 +4,7 @@ import json
 import os
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,17 @@ import click
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
+from study import exclusions
 from study.config import STUDY_FILE, ConfigError, Protocol, read_protocol, starting_toml
+from study.exclusions import ExclusionError
 from study.export import WRITERS, ExportError, export_votes
 from study.gallery import GalleryError
 from study.layouts import OTHERS
+from study.leases import sides
+from study.protocols import Version, count_cells, must_be_open, newest, open_protocol
+from study.quality import FLAGS, voter_flags
 from study.schema import GalleryRow
-from study.store import Store, StoreError, check_ready, migrate, open_store, register_protocol
+from study.store import Store, StoreError, check_ready, migrate, open_store
 
 KEY_FILE = "secret.key"
 
@@ -36,7 +41,7 @@ def one_line_errors() -> Iterator[None]:
 
     try:
         yield
-    except (GalleryError, ConfigError, StoreError, ExportError, ServerError) as error:
+    except (GalleryError, ConfigError, StoreError, ExportError, ExclusionError, ServerError) as error:
         raise BadInput(" ".join(str(error).split())) from error
     except OperationalError as error:
         raise BadInput(f"database: {str(error.orig).splitlines()[0]}") from error
@@ -125,15 +130,57 @@ def ingest(gallery: Path, folder: Path) -> None:
     """
     from study.ingest import ingest as put_in
 
-    with opened(folder) as (store, protocol):
-        done = put_in(gallery, store, protocol)
+    with opened(folder) as (store, _):
+        done = put_in(gallery, store)
     if done.new:
         click.echo(
-            f"ingested {done.name}: {done.methods} methods, {done.prompts} prompts, {done.images} images, "
-            f"{done.cells} pairs to vote on"
+            f"ingested {done.name}: {done.methods} methods, {done.prompts} prompts, {done.images} images"
         )
     else:
         click.echo(f"{done.name} is in the study already; nothing changed")
+
+
+@cli.command(name="open")
+@study_option
+def open_(folder: Path) -> None:
+    """Freeze study.toml as the next version of the protocol: from now on new voters come under it.
+
+    Voters who began under an older version end under it. `study serve` does this when nothing is open yet.
+
+    \b
+    Example:
+      study open --study my-study
+    """
+    with opened(folder) as (store, protocol):
+        click.echo(_say_opened(store, open_protocol(store, protocol)))
+
+
+def _say_opened(store: Store, version: Version) -> str:
+    if not version.new:
+        return f"version {version.number} is open already; nothing changed"
+    with store.read() as session:
+        pairs = count_cells(session, version.hash)
+    return f"opened version {version.number} of the protocol ({version.hash[:12]}): {pairs} pairs to vote on"
+
+
+@cli.command()
+@study_option
+def upgrade(folder: Path) -> None:
+    """Bring the database of a study made by an older pairstudy up to date; nothing else may use it meanwhile.
+
+    \b
+    Example:
+      study upgrade --study my-study
+    """
+    with one_line_errors():
+        if not (folder / STUDY_FILE).exists():
+            raise ConfigError(f"{folder / STUDY_FILE}: not found; `study init {folder}` makes a study")
+        store = open_store(folder, os.environ.get("DATABASE_URL"))
+        try:
+            migrate(store)
+        finally:
+            store.close()
+    click.echo("the database is up to date")
 
 
 @cli.command()
@@ -163,17 +210,20 @@ def serve(folder: Path, host: str, port: int, workers: int, proxies: int) -> Non
     from study.security import is_loopback
     from study.server import Server, address_of, greeting, listen
 
-    with opened(folder) as (store, protocol):
+    with opened(folder) as (store, protocol), ExitStack() as if_it_fails:
         config = {
             "STUDY": folder.resolve(),
-            "PROTOCOL": protocol,
             "SECRET_KEY": _secret_key(folder, demo=is_loopback(host) and not proxies),
             "DATABASE_URL": os.environ.get("DATABASE_URL"),
             "PROXIES": proxies,
         }
-        bound = listen(host, port)
-        register_protocol(store, protocol)
+        bound = if_it_fails.enter_context(listen(host, port))
+        version = must_be_open(store, protocol)
+        said = _say_opened(store, version) if version.new else ""
         password = new_password(store, alone=True)
+        if_it_fails.pop_all()
+    if said:
+        click.echo(said)
     text = greeting(folder, protocol.title, address_of(bound), password, os.environ)
     Server(lambda: create_app(config), bound, workers, lambda: click.echo(text)).run()
 
@@ -234,6 +284,12 @@ def status(folder: Path, as_json: bool) -> None:
 
     with opened(folder) as (store, protocol):
         counts = asdict(count(store))
+        with store.read() as session:
+            version, flagged = newest(session), voter_flags(session)
+            lefts, load, worst = sides(session, version.hash if version else "")
+    counts["version"] = version.number if version else None
+    counts["sides"] = {"first_left": lefts, "given": load, "worst_quota": worst}
+    counts["flags"] = {judge: [asdict(flag) for flag in flags] for judge, flags in flagged.items()}
     counts["pairs"] = {f"{a} | {b}": n for (a, b), n in sorted(counts["pairs"].items()) if a < b}
     if as_json:
         click.echo(json.dumps({"study": protocol.name, **counts}))
@@ -241,10 +297,86 @@ def status(folder: Path, as_json: bool) -> None:
     click.echo(
         f"{protocol.title}\n"
         f"{counts['votes']} votes by {counts['voters']} voters, {counts['finished']} of them finished\n"
-        f"{counts['cells_voted']} of {counts['cells']} pairs have a vote"
+        f"{counts['cells_voted']} of {counts['cells']} pairs have a vote\n"
+        f"the first method was left in {lefts} of {load} trials; sides of a quota differ by {worst} at most"
     )
+    for judge, flags in flagged.items():
+        click.echo(f"flagged: {judge} " + ", ".join(f"{f.name} {f.value:g} ({f.limit:g})" for f in flags))
     for pair, votes in counts["pairs"].items():
         click.echo(f"{votes:8}  {pair}")
+
+
+@cli.command()
+@study_option
+@click.option("--gallery", type=click.Path(path_type=Path), help="Hash the images of this folder as well.")
+@click.option("--dump", type=click.Path(path_type=Path), help="Hold an exported file against the study.")
+def verify(folder: Path, gallery: Path | None, dump: Path | None) -> None:
+    """Check that nothing stored was changed: chains of hashes, tables against events, images.
+
+    Says what fits, or names the first thing that does not and exits with 1.
+
+    \b
+    Example:
+      study verify --study my-study --dump votes.parquet
+    """
+    from elo import InputError
+    from study.dumps import verify_dump
+    from study.verify import VerifyError
+    from study.verify import verify as check
+
+    with opened(folder) as (store, _):
+        try:
+            for line in check(store, gallery):
+                click.echo(line)
+            if dump is not None:
+                click.echo(verify_dump(store, dump))
+        except InputError as error:
+            raise BadInput(str(error)) from error
+        except VerifyError as error:
+            raise click.ClickException(str(error)) from None  # exits with 1: it was checked, and found
+
+
+@cli.command()
+@study_option
+@click.option("--judge", multiple=True, help="All votes of this judge, as named in the dump.")
+@click.option("--vote", multiple=True, help="One vote, by its id.")
+@click.option("--prompt", multiple=True, help="All votes on this prompt.")
+@click.option("--flag", type=click.Choice(FLAGS), help="All votes of each judge who has this flag now.")
+@click.option("--reason", help="Why; it goes into the dump.")
+@click.option("--lift", type=int, metavar="RULE", help="Let the votes of a rule count again.")
+def exclude(
+    folder: Path,
+    judge: tuple[str, ...],
+    vote: tuple[str, ...],
+    prompt: tuple[str, ...],
+    flag: str | None,
+    reason: str | None,
+    lift: int | None,
+) -> None:
+    """Leave votes out of all tables by a rule with a reason; without options, list the rules.
+
+    No vote is changed or deleted. Rules are recorded, and so is their lifting.
+
+    \b
+    Example:
+      study exclude --study my-study --flag failed_golds --reason "fewer than 3 of 4 golds"
+    """
+    with opened(folder) as (store, _):
+        if lift is not None:
+            exclusions.lift(store, lift)
+        if flag is not None:
+            with store.read() as session:
+                flagged = [
+                    name for name, flags in voter_flags(session).items() if flag in {f.name for f in flags}
+                ]
+            judge = (*judge, *sorted(flagged))
+            reason = f"{flag}: {reason}" if reason else reason
+        for field, values in (("judge", judge), ("vote", vote), ("prompt", prompt)):
+            if values:
+                exclusions.exclude(store, field, list(values), reason or "")
+        for rule in exclusions.rules(store):
+            lifted = " (lifted)" if rule.lifted else ""
+            click.echo(f"{rule.number:4}  {rule.field} {rule.value}: {rule.reason}{lifted}")
 
 
 def _write_key(path: Path) -> None:

@@ -1,6 +1,7 @@
 """`study.toml`: the one place where a study is described.
 
-A protocol is frozen and hashed; every vote carries the hash of the protocol it came under.
+A protocol is frozen and hashed; `study open` gives it a number, and every vote carries its hash.
+docs/protocol.md explains each key.
 """
 
 import hashlib
@@ -8,33 +9,191 @@ import json
 import re
 import tomllib
 from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic import ValidationError as PydanticError
 
 from study.gallery import describe
 
 STUDY_FILE = "study.toml"
 
+Id = Annotated[str, StringConstraints(pattern=r"\A[a-z0-9][a-z0-9_-]{0,31}\z")]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Words = Annotated[str, StringConstraints(max_length=20_000)]
+Share = Annotated[float, Field(ge=0, le=1)]
+
 
 class ConfigError(ValueError):
     """A study.toml that cannot be used; one line that names the key."""
 
 
-class Protocol(BaseModel):
-    """What a voter is asked, how often, and where chance starts."""
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+class Question(_Table):
+    """One question about a pair; without `tie` and `both_bad` the voter must choose a side."""
+
+    id: Id
+    text: Line
+    tie: bool = True
+    both_bad: bool = False
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The answers a voter may give."""
+        return ("left", "right") + ("tie",) * self.tie + ("both_bad",) * self.both_bad
+
+
+class Pairs(_Table):
+    """Which methods meet: all of them, each `against` one, or those `listed`."""
+
+    methods: tuple[str, ...] = ()  # empty: all of the gallery
+    against: str = ""
+    listed: tuple[tuple[str, str], ...] = ()
+    across_base_models: bool = False
+
+    @model_validator(mode="after")
+    def _one_design(self) -> Self:
+        if self.against and self.listed:
+            raise ValueError("against and listed exclude each other")
+        if self.listed and self.methods:
+            raise ValueError("listed names its methods itself; leave methods out")
+        if self.against and self.methods and self.against not in self.methods:
+            raise ValueError(f"against {self.against!r} is not among methods")
+        pairs = [frozenset(pair) for pair in self.listed]
+        if any(len(pair) == 1 for pair in pairs):
+            raise ValueError("listed holds a method that meets itself")
+        if len(set(pairs)) < len(pairs) or len(set(self.methods)) < len(self.methods):
+            raise ValueError("the same twice in listed or methods")
+        return self
+
+
+class Prompts(_Table):
+    """Which prompts are shown: all, or `per_category` of each category, by the sub-sampling rule."""
+
+    categories: tuple[str, ...] = ()  # empty: all
+    per_category: int = Field(default=0, ge=0)  # 0: all
+
+
+class Quota(_Table):
+    """Votes wanted on each method pair, for each prompt or for each category; 0: there is no end."""
+
+    votes: int = Field(default=0, ge=0)
+    per: Literal["prompt", "category"] = "prompt"
+    lease_minutes: float = Field(default=10.0, gt=0, le=1440)
+
+
+class Checks(_Table):
+    """Trials of a session that check the voter, or the noise of the question, instead of counting."""
+
+    practice: int = Field(default=0, ge=0, le=50)  # before the others, not counted among trials_per_voter
+    golds: int = Field(default=0, ge=0, le=1000)
+    repeats: int = Field(default=0, ge=0, le=1000)
+    repeat_gap: int = Field(default=10, ge=1)  # trials from the first time to the mirrored second
+    nulls: int = Field(default=0, ge=0, le=1000)
+    noise_floor: int = Field(default=0, ge=0, le=1000)
+    degrade: tuple[Literal["jpeg", "blur"], ...] = Field(default=("jpeg", "blur"), min_length=1)
+
+
+class Quality(_Table):
+    """When a voter is flagged; a flag is shown, never acted upon."""
+
+    answers: int = Field(default=8, ge=1)  # with fewer there is no flag
+    too_fast_ms: int = Field(default=400, ge=0)
+    too_fast: Share = 0.1  # more than this share of answers quicker than too_fast_ms
+    golds_right: Share = 0.75  # less than this share
+    repeats_same: Share = 0.6  # less than this share
+    one_side_p: Share = 0.001  # two-sided binomial p of "as often left as right"
+    rhythm: Share = 0.08  # interquartile range of response times by the median, below this
+    hidden: Share = 0.2  # more than this share of answers with the page hidden in between
+
+
+class Breaks(_Table):
+    """A pause offered after every so many trials; 0: none."""
+
+    every: int = Field(default=0, ge=0)
+    text: Words = ""
+
+
+class Consent(_Table):
+    """What a person agrees to before the first trial (Markdown), and from which age."""
+
+    text: Words = ""
+    age: int = Field(default=18, ge=0, le=120)
+
+
+class Completion(_Table):
+    """What a person gets at the end, by outcome: a code, or an https address to go to."""
+
+    finished: str = Field(default="", max_length=500)
+    screened_out: str = Field(default="", max_length=500)
+    no_consent: str = Field(default="", max_length=500)
+
+
+class Display(_Table):
+    """The smallest window, in CSS pixels, and the smallest scale, in device pixels an image pixel."""
+
+    min_width: int = Field(default=0, ge=0)
+    min_height: int = Field(default=0, ge=0)
+    min_scale: float = Field(default=0.0, ge=0)
+
+
+class Demographic(_Table):
+    """A question about the person, always skippable; without choices the answer is free text."""
+
+    id: Id
+    text: Line
+    choices: tuple[Line, ...] = ()
+
+
+# Understood, but nothing acts upon them yet: a study that sets one is refused rather than run without it.
+LATER = ("breaks", "consent", "completion", "display", "demographics", "languages")
+
+
+class Protocol(_Table):
+    """What a voter is asked, about which pairs, how often, and where chance starts."""
 
     name: str = Field(pattern=r"\A[a-z0-9][a-z0-9_-]{0,63}\z")  # names the study in every vote
-    title: str = Field(min_length=1, max_length=200)
-    question: str = Field("Which picture do you prefer?", min_length=1, max_length=200)
-    instructions: str = Field("", max_length=4000)
-    trials_per_voter: int = Field(30, ge=1, le=10_000)
-    ties: bool = True
-    seed: int = Field(0, ge=0)
-    prefetch: int = Field(3, ge=0, le=50)  # pairs loaded ahead of the one on the screen
-    across_base_models: bool = False  # may methods of different base models meet?
+    title: Line
+    instructions: str = Field(default="", max_length=4000)
+    seed: int = Field(default=0, ge=0)
+    trials_per_voter: int = Field(default=30, ge=1, le=10_000)
+    prefetch: int = Field(default=3, ge=0, le=50)  # pairs loaded ahead of the one on the screen
+    questions: tuple[Question, ...] = Field(
+        default=(Question(id="preference", text="Which picture do you prefer?"),), min_length=1, max_length=10
+    )
+    pairs: Pairs = Pairs()
+    prompts: Prompts = Prompts()
+    quota: Quota = Quota()
+    checks: Checks = Checks()
+    quality: Quality = Quality()
+    breaks: Breaks = Breaks()
+    consent: Consent = Consent()
+    completion: Completion = Completion()
+    display: Display = Display()
+    demographics: tuple[Demographic, ...] = ()
+    languages: tuple[str, ...] = Field(default=("en",), min_length=1)
+
+    @model_validator(mode="after")
+    def _can_be_done(self) -> Self:
+        ids = [question.id for question in self.questions]
+        if len(set(ids)) < len(ids):
+            raise ValueError("questions: two have the same id")
+        c = self.checks
+        main = self.trials_per_voter - c.golds - c.nulls - c.noise_floor - c.repeats
+        if main < max(1, c.repeats):
+            raise ValueError(
+                f"trials_per_voter: {self.trials_per_voter} trials cannot hold {c.golds} golds, "
+                f"{c.nulls} nulls, {c.noise_floor} noise_floor, {c.repeats} repeats and as many to repeat"
+            )
+        if c.repeats and self.trials_per_voter - c.repeat_gap < c.repeats:
+            raise ValueError(
+                f"checks.repeat_gap: {c.repeats} repeats, {c.repeat_gap} trials after the first time, "
+                f"do not fit into {self.trials_per_voter} trials"
+            )
+        return self
 
     @property
     def hash(self) -> str:
@@ -44,6 +203,10 @@ class Protocol(BaseModel):
     def canonical(self) -> str:
         """The protocol as JSON with sorted keys and no spaces: what is hashed and stored."""
         return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+    def unheeded(self) -> list[str]:
+        """The keys that say something on which nothing acts yet."""
+        return [key for key in LATER if getattr(self, key) != type(self).model_fields[key].default]
 
 
 def read_protocol(folder: str | Path) -> Protocol:
@@ -63,28 +226,76 @@ def read_protocol(folder: str | Path) -> Protocol:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not valid TOML: {error}") from None
+    return parse_protocol(values, str(path))
+
+
+def parse_protocol(values: dict[str, Any], place: str) -> Protocol:
+    """Make a protocol of plain values; `place` names their source.
+
+    Raises
+    ------
+    ConfigError
+        With one line that names the place and the key.
+    """
     try:
-        return Protocol.model_validate(values)
+        # By way of JSON, whose arrays may become tuples however strict the types are.
+        return Protocol.model_validate_json(json.dumps(values, default=str))
     except PydanticError as error:
-        raise ConfigError(f"{path}: {describe(error)}") from None
+        raise ConfigError(f"{place}: {describe(error)}") from None
 
 
 def starting_toml(folder: str | Path, title: str) -> str:
-    """The text of a fresh study.toml: every setting there is, at its default."""
+    """The text of a fresh study.toml: every setting that there is, at its default."""
     # A JSON string is a TOML basic string, but for DEL, which nobody types.
     return f"""\
-# One study. Votes carry the hash of these settings: settle them before the first voter comes.
+# One study; docs/protocol.md explains each key. `study open` freezes these settings, and every vote
+# carries their hash: a later change makes a new, numbered version.
 name = {json.dumps(slug(Path(folder).resolve().name))}
 title = {json.dumps(title, ensure_ascii=False)}
-question = "Which picture do you prefer?"
 instructions = ""           # a short text for the welcome page
-
+seed = 0                    # all chance starts here
 trials_per_voter = 30
-ties = true                 # may a voter answer "no preference"?
+prefetch = 3                # pairs loaded ahead of the one on the screen
+
+[[questions]]               # one or more, asked about each pair
+id = "preference"
+text = "Which picture do you prefer?"
+tie = true                  # may a voter answer "no preference"?
+both_bad = false            # may a voter answer "both are bad"?
+
+[pairs]
+methods = []                # empty: all of the gallery
+against = ""                # a method: each other one meets only it
+listed = []                 # or the pairs themselves: [["a", "b"], ["a", "c"]]
 across_base_models = false  # may methods of different base models meet?
 
-prefetch = 3                # pairs loaded ahead of the one on the screen
-seed = 0                    # all chance starts here
+[prompts]
+categories = []             # empty: all
+per_category = 0            # 0: all
+
+[quota]
+votes = 0                   # wanted on each pair of methods, 0: no end
+per = "prompt"              # ... for each "prompt" or for each "category"
+lease_minutes = 10          # an unanswered trial goes back after that
+
+[checks]                    # trials of a session, made from the gallery itself
+practice = 0                # easy pairs before the others, not counted
+golds = 0                   # a picture and the same one clearly degraded
+repeats = 0                 # pairs shown again, sides swapped ...
+repeat_gap = 10             # ... that many trials later
+nulls = 0                   # the same picture twice
+noise_floor = 0             # the same method and prompt, two seeds
+degrade = ["jpeg", "blur"]
+
+[quality]                   # when a voter is flagged; nothing is excluded by itself
+answers = 8                 # with fewer there is no flag
+too_fast_ms = 400
+too_fast = 0.1              # more than this share of answers quicker than that
+golds_right = 0.75          # less than this share
+repeats_same = 0.6          # less than this share
+one_side_p = 0.001          # binomial p of "as often left as right"
+rhythm = 0.08               # interquartile range of response times by their median, below this
+hidden = 0.2                # more than this share of answers with the page hidden in between
 """
 
 

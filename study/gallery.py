@@ -221,6 +221,8 @@ def describe(error: PydanticError) -> str:
         return f"field {field!r} is missing"
     if first["type"] == "extra_forbidden":
         return f"unknown key {field!r}"
+    if first["type"] == "value_error":  # what a validator of ours says in words
+        return f"{field}: {first['ctx']['error']}" if first["loc"] else str(first["ctx"]["error"])
     found = json.dumps(first.get("input"), default=str, ensure_ascii=False)
     return f"field {field!r}: found {found[:80]}; {first['msg'][0].lower()}{first['msg'][1:]}"
 

@@ -1,27 +1,22 @@
 """A gallery goes in: checked as a whole, re-encoded alike, all of it or nothing.
 
-Each image is decoded and encoded once by the same encoder with the same settings and no metadata,
-so that a file tells nothing about its method but its pixels.
+What is voted on is made of it later, by `study open`.
 """
 
 import hashlib
-import io
 import json
-import random
-import secrets
 import shutil
 import time
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
 from PIL import Image
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from study.config import Protocol
 from study.gallery import GALLERY_FILE, Gallery, GalleryError, ImageRecord, read_gallery
-from study.schema import Cell, GalleryRow, ImageRow, MethodRow, PromptRow
+from study.schema import GalleryRow, ImageRow, MethodRow, PromptRow
+from study.served import Served, served_png
 from study.store import Store
 
 
@@ -33,11 +28,10 @@ class Ingested:
     methods: int
     prompts: int
     images: int
-    cells: int
     new: bool
 
 
-def ingest(folder: str | Path, store: Store, protocol: Protocol) -> Ingested:
+def ingest(folder: str | Path, store: Store) -> Ingested:
     """Read a gallery folder and put all of it into the study.
 
     The same gallery again is no change. A study shows one gallery: another one is refused.
@@ -48,7 +42,7 @@ def ingest(folder: str | Path, store: Store, protocol: Protocol) -> Ingested:
         If the gallery is faulty or cannot make a study; then no row and no file remains.
     """
     gallery = read_gallery(folder)
-    pairs = _method_pairs(gallery, protocol)
+    _two_methods(gallery)
     _every_method_drew_every_prompt(gallery)
     _no_odd_modes(gallery)
     digest = _digest(gallery)
@@ -58,11 +52,10 @@ def ingest(folder: str | Path, store: Store, protocol: Protocol) -> Ingested:
         files = Served(store.served)
         try:
             # All files before the transaction: a running server need not wait for the encoder.
-            rows = [files.add(gallery.root, record) for record in gallery.images]
+            rows = [_serve(files, gallery.root, record) for record in gallery.images]
             with store.write() as session:
                 if not _already_held(session, digest):
                     _add_rows(session, gallery, digest, rows)
-                    _add_cells(session, gallery, pairs, rows, protocol.seed)
         except BaseException:
             files.remove()
             raise
@@ -73,42 +66,15 @@ def ingest(folder: str | Path, store: Store, protocol: Protocol) -> Ingested:
         methods=len(gallery.methods),
         prompts=len(gallery.prompts),
         images=len(gallery.images),
-        cells=len(pairs) * len(gallery.prompts),
         new=not held,
     )
 
 
-def served_png(path: Path) -> bytes:
-    """The bytes that voters get for an image: RGB, one encoder, one setting, no metadata."""
-    with Image.open(path) as image:
-        if "A" in image.getbands() or "transparency" in image.info:
-            rgba = image.convert("RGBA")
-            rgb = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-        else:
-            rgb = image.convert("RGB")
-    # A new image from the bare pixels: Pillow would carry profile, dpi and text over from the old one.
-    bare = Image.frombytes("RGB", rgb.size, rgb.tobytes())
-    buffer = io.BytesIO()
-    bare.save(buffer, format="PNG", compress_level=6)
-    return buffer.getvalue()
-
-
-def _method_pairs(gallery: Gallery, protocol: Protocol) -> list[tuple[str, str]]:
+def _two_methods(gallery: Gallery) -> None:
     if len(gallery.methods) < 2:
         raise GalleryError(
             f"gallery.json: field 'methods': found {len(gallery.methods)}, a study needs 2 or more"
         )
-    pairs = [
-        (one.id, other.id)
-        for one, other in combinations(gallery.methods, 2)
-        if protocol.across_base_models or one.base_model == other.base_model
-    ]
-    if not pairs:
-        raise GalleryError(
-            "gallery.json: field 'base_model': no two methods share one; "
-            "set across_base_models = true in study.toml to compare them nevertheless"
-        )
-    return pairs
 
 
 def _every_method_drew_every_prompt(gallery: Gallery) -> None:
@@ -160,37 +126,21 @@ def _already_held(session: Session, digest: str) -> bool:
     return held is not None
 
 
-class Served:
-    """The files written for voters so far, so that they can be taken back."""
-
-    def __init__(self, folder: Path) -> None:
-        """Files will go to `folder`, made if it is not there."""
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
-        self.written: list[Path] = []
-
-    def add(self, root: Path, record: ImageRecord) -> ImageRow:
-        """Write the served file of an image under a random key and return its row."""
-        data, key = served_png(root / record.file), secrets.token_hex(16)
-        path = self.folder / f"{key}.png"
-        self.written.append(path)
-        path.write_bytes(data)
-        return ImageRow(
-            method_id=record.method,
-            prompt_id=record.prompt_id,
-            replicate=record.replicate,
-            sha256=record.sha256,
-            served_key=key,
-            served_sha256=hashlib.sha256(data).hexdigest(),
-            width=record.width,
-            height=record.height,
-            body=record.model_dump(exclude_none=True),
-        )
-
-    def remove(self) -> None:
-        """Take all files back."""
-        for path in self.written:
-            path.unlink(missing_ok=True)
+def _serve(files: Served, root: Path, record: ImageRecord) -> ImageRow:
+    """Write the file that voters get for an image and return its row."""
+    key, sha256 = files.write(served_png(root / record.file))
+    return ImageRow(
+        method_id=record.method,
+        prompt_id=record.prompt_id,
+        replicate=record.replicate,
+        variant="",
+        sha256=record.sha256,
+        served_key=key,
+        served_sha256=sha256,
+        width=record.width,
+        height=record.height,
+        body=record.model_dump(exclude_none=True),
+    )
 
 
 def _add_rows(session: Session, gallery: Gallery, digest: str, images: list[ImageRow]) -> None:
@@ -212,24 +162,3 @@ def _add_rows(session: Session, gallery: Gallery, digest: str, images: list[Imag
     session.flush()
     session.add_all(images)
     session.flush()
-
-
-def _add_cells(
-    session: Session, gallery: Gallery, pairs: list[tuple[str, str]], images: list[ImageRow], seed: int
-) -> None:
-    image_of = {(row.method_id, row.prompt_id): row.id for row in images if row.replicate == 0}
-    cells = [(prompt.prompt_id, one, other) for prompt in gallery.prompts for one, other in pairs]
-    places = list(range(len(cells)))
-    random.Random(f"{seed}/cells").shuffle(places)
-    session.add_all(
-        Cell(
-            prompt_id=prompt,
-            method_1=one,
-            method_2=other,
-            image_1=image_of[one, prompt],
-            image_2=image_of[other, prompt],
-            shuffle=place,
-            votes=0,
-        )
-        for place, (prompt, one, other) in zip(places, cells, strict=True)
-    )

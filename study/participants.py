@@ -5,30 +5,48 @@ import hmac
 import secrets
 import time
 
-from sqlalchemy import func, select
+from sqlalchemy import exists, select
 
-from study.config import Protocol
-from study.schema import Cell, Voter
+from study.protocols import Version, count_cells, newest
+from study.schema import Quota, Voter
+from study.script import session_length
 from study.store import Store
 
 
-def trials_for_one(store: Store, protocol: Protocol) -> int:
-    """How many trials a new voter gets: what the protocol asks for, as far as the gallery holds them."""
+def trials_for_one(store: Store) -> int:
+    """How many trials a new voter gets; 0 if nothing is open, or nothing wants votes any more."""
     with store.read() as session:
-        cells = session.scalar(select(func.count()).select_from(Cell)) or 0
-    return min(protocol.trials_per_voter, cells)
+        version = newest(session)
+        if version is None:
+            return 0
+        room = exists().where(Quota.protocol == version.hash)
+        if wanted := version.protocol.quota.votes:
+            room = room.where(Quota.load < wanted)
+        if not session.scalar(select(room)):
+            return 0
+        return session_length(version.protocol, count_cells(session, version.hash))
 
 
-def add_voter(store: Store, protocol: Protocol, secret_key: str, source: str = "link") -> Voter | None:
-    """A new voter; None if the study has nothing to show yet."""
-    trials = trials_for_one(store, protocol)
-    if trials == 0:
+def open_version(store: Store) -> Version | None:
+    """The version of the protocol that a new voter comes under."""
+    with store.read() as session:
+        return newest(session)
+
+
+def add_voter(store: Store, secret_key: str, source: str = "link") -> Voter | None:
+    """A new voter; None if the study has nothing to show."""
+    version, trials = open_version(store), trials_for_one(store)
+    if version is None or trials == 0:
         return None
     voter_id = secrets.token_hex(16)
     voter = Voter(
         id=voter_id,
         judge=pseudonym(secret_key, voter_id),
+        protocol=version.hash,
         trials=trials,
+        given=0,
+        seq=0,
+        head="",
         source=source,
         created=time.time(),
     )

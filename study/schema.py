@@ -1,8 +1,9 @@
 """The tables of one study.
 
-`events` is append-only and the truth; `assignments`, `votes` and `cells` are projections of it
-that could be made again. The view `votes_v1` (made by the first migration) is what `study export`
-and `elo` read; they know no other table.
+`events` (what voters did) and `decisions` (what the researcher did) are append-only, hash-chained and
+the truth; `assignments`, `votes`, the counters of `quotas` and `cells`, and `exclusions` are projections
+that `study verify` makes again and compares. The view `votes_v1` (made by a migration) is what
+`study export` and `elo` read; they know no other table.
 
 Persons have no place here: a voter is a random id, and `judge` its keyed pseudonym for the outside.
 """
@@ -12,6 +13,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Float,
@@ -23,20 +25,25 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 WINNERS = ("model_a", "model_b", "tie", "tie (bothbad)")
 KINDS = ("main", "repeat", "gold", "null", "noise_floor", "practice")
-EVENTS = ("assigned", "shown", "voted", "undone", "excluded")
-STATES = ("open", "voted")
+CELL_KINDS = ("main", "gold", "null", "noise_floor", "practice")
+EVENTS = ("assigned", "renewed", "shown", "voted", "undone", "excluded")
+DECISIONS = ("opened", "excluded", "lifted")
+STATES = ("open", "voted", "reopened")
+VARIANTS = ("", "jpeg", "blur")
+EXCLUDABLE = ("judge", "vote", "prompt")
 
 # fmt: off
 VOTE_COLUMNS = (
     "vote_id", "study", "trial_id", "judge", "model_a", "model_b", "winner", "question",
     "prompt_id", "category", "prompt", "image_a", "image_b", "served_a", "served_b", "tstamp",
     "rt_ms", "kind", "repeat_of", "condition", "late", "supersedes", "source", "excluded",
-    "exclude_reason", "display", "protocol",
+    "exclude_reason", "display", "protocol", "expected",
 )
 # fmt: on
 
@@ -65,10 +72,11 @@ class Base(DeclarativeBase):
 
 
 class ProtocolRow(Base):
-    """A protocol under which votes were asked for, by its hash."""
+    """A version of the protocol, frozen by `study open`; the highest one is open to new voters."""
 
     __tablename__ = "protocols"
     hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    version: Mapped[int] = mapped_column(Integer, unique=True)
     study: Mapped[str] = mapped_column(String(64))
     body: Mapped[str] = mapped_column(Text)
     created: Mapped[float] = mapped_column(Float)
@@ -106,14 +114,21 @@ class PromptRow(Base):
 
 
 class ImageRow(Base):
-    """One image: what the gallery held (`sha256`) and what voters get (`served_key`, `served_sha256`)."""
+    """One image: what the gallery held (`sha256`) and what voters get (`served_key`, `served_sha256`).
+
+    A `variant` is a degraded one that was made here; its `sha256` is that of the image it was made from.
+    """
 
     __tablename__ = "images"
-    __table_args__ = (UniqueConstraint("method_id", "prompt_id", "replicate"),)
+    __table_args__ = (
+        UniqueConstraint("method_id", "prompt_id", "replicate", "variant"),
+        one_of("variant", VARIANTS),
+    )
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     method_id: Mapped[str] = mapped_column(ForeignKey("methods.id"))
     prompt_id: Mapped[str] = mapped_column(ForeignKey("prompts.id"))
     replicate: Mapped[int] = mapped_column(Integer)
+    variant: Mapped[str] = mapped_column(String(16), default="")
     sha256: Mapped[str] = mapped_column(String(64))
     served_key: Mapped[str] = mapped_column(String(32), unique=True)
     served_sha256: Mapped[str] = mapped_column(String(64))
@@ -122,51 +137,99 @@ class ImageRow(Base):
     body: Mapped[dict[str, Any]] = mapped_column(JSON)
 
 
-class Cell(Base):
-    """A method pair on one prompt and how many votes it has.
+class Quota(Base):
+    """Votes wanted on a method pair, on one prompt or (`stratum`) in one category, and how many there are.
 
-    `shuffle` is the cell's place in a random order fixed at ingest: a random starting point in
-    it breaks ties between equally filled cells through the index, whatever the number of cells.
+    `load` is the votes and the live leases together: what decides who is next. `lefts` of them show
+    `method_1` on the left. `shuffle`, in [0, 1), is a place in a random order fixed when the protocol was
+    opened: a random starting point in it breaks ties through the index, whatever the number of quotas.
+    """
+
+    __tablename__ = "quotas"
+    __table_args__ = (
+        UniqueConstraint("protocol", "method_1", "method_2", "stratum"),
+        CheckConstraint("votes >= 0 AND votes <= load", name="votes"),
+        CheckConstraint("lefts >= 0 AND lefts <= load", name="lefts"),
+        Index(None, "protocol", "load", "shuffle"),
+    )
+    id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    protocol: Mapped[str] = mapped_column(ForeignKey("protocols.hash"))
+    method_1: Mapped[str] = mapped_column(ForeignKey("methods.id"))
+    method_2: Mapped[str] = mapped_column(ForeignKey("methods.id"))
+    stratum: Mapped[str] = mapped_column(Text)
+    shuffle: Mapped[float] = mapped_column(Float)
+    votes: Mapped[int] = mapped_column(Integer, default=0)
+    load: Mapped[int] = mapped_column(Integer, default=0)
+    lefts: Mapped[int] = mapped_column(Integer, default=0)
+
+
+class Cell(Base):
+    """Two images that may be shown side by side, and how many votes they have.
+
+    kind main: two methods on one prompt, with a quota. Checks have none: image_1 of a gold (or of a
+    practice pair) is the clean one, both images of a null pair are the same.
     """
 
     __tablename__ = "cells"
     __table_args__ = (
-        UniqueConstraint("prompt_id", "method_1", "method_2"),
+        UniqueConstraint("protocol", "kind", "image_1", "image_2"),
         CheckConstraint("votes >= 0", name="votes"),
-        CheckConstraint("method_1 <> method_2", name="methods"),
-        Index(None, "votes", "shuffle"),
+        CheckConstraint("(kind = 'main') = (quota_id IS NOT NULL)", name="quota"),
+        CheckConstraint("(kind = 'main') = (method_1 <> method_2)", name="methods"),
+        CheckConstraint("(kind = 'null') = (image_1 = image_2)", name="images"),
+        one_of("kind", CELL_KINDS),
+        Index(None, "quota_id"),
+        Index(None, "protocol", "kind", "votes", "shuffle"),
     )
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
+    protocol: Mapped[str] = mapped_column(ForeignKey("protocols.hash"))
+    kind: Mapped[str] = mapped_column(String(16), default="main")
+    quota_id: Mapped[int | None] = mapped_column(ForeignKey("quotas.id"))
     prompt_id: Mapped[str] = mapped_column(ForeignKey("prompts.id"))
     method_1: Mapped[str] = mapped_column(ForeignKey("methods.id"))
     method_2: Mapped[str] = mapped_column(ForeignKey("methods.id"))
     image_1: Mapped[int] = mapped_column(ForeignKey("images.id"))
     image_2: Mapped[int] = mapped_column(ForeignKey("images.id"))
-    shuffle: Mapped[int] = mapped_column(Integer, unique=True)
+    shuffle: Mapped[float] = mapped_column(Float)
     votes: Mapped[int] = mapped_column(Integer, default=0)
 
 
 class Voter(Base):
-    """One pseudonymous voter and the number of trials asked of them."""
+    """One pseudonymous voter: the protocol they came under, their trials, and the end of their chain.
+
+    `trials` are asked of them, practice included; `given` of these were handed out. `seq` events stand in
+    their chain, and `head` is the hash of the last one.
+    """
 
     __tablename__ = "voters"
-    __table_args__ = (CheckConstraint("trials >= 1", name="trials"),)
+    __table_args__ = (
+        CheckConstraint("trials >= 1", name="trials"),
+        CheckConstraint("given >= 0", name="given"),
+    )
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     judge: Mapped[str] = mapped_column(String(32), unique=True)
+    protocol: Mapped[str] = mapped_column(ForeignKey("protocols.hash"))
     trials: Mapped[int] = mapped_column(Integer)
+    given: Mapped[int] = mapped_column(Integer, default=0)
+    seq: Mapped[int] = mapped_column(Integer, default=0)
+    head: Mapped[str] = mapped_column(String(64), default="")
     source: Mapped[str] = mapped_column(Text)
     created: Mapped[float] = mapped_column(Float)
 
 
 class Assignment(Base):
-    """One trial: a cell given to a voter, with its sides."""
+    """One trial: a cell given to a voter, with its sides.
+
+    `expires` ends the lease by which an unanswered trial holds a place in its quota; NULL holds none.
+    """
 
     __tablename__ = "assignments"
     __table_args__ = (
         UniqueConstraint("voter_id", "position"),
         UniqueConstraint("voter_id", "cell_id", "kind"),
-        CheckConstraint("left_image <> right_image", name="sides"),
+        CheckConstraint("left_image <> right_image OR kind = 'null'", name="sides"),
         CheckConstraint("position >= 0", name="position"),
+        CheckConstraint("(kind = 'repeat') = (repeat_of IS NOT NULL)", name="repeat_of"),
         one_of("kind", KINDS),
         one_of("state", STATES),
     )
@@ -176,35 +239,50 @@ class Assignment(Base):
     position: Mapped[int] = mapped_column(Integer)
     left_image: Mapped[int] = mapped_column(ForeignKey("images.id"))
     right_image: Mapped[int] = mapped_column(ForeignKey("images.id"))
+    first_left: Mapped[bool] = mapped_column(Boolean)
     kind: Mapped[str] = mapped_column(String(16), default="main")
+    repeat_of: Mapped[str | None] = mapped_column(ForeignKey("assignments.trial_id"))
     state: Mapped[str] = mapped_column(String(16), default="open")
+    expires: Mapped[float | None] = mapped_column(Float, index=True)
     protocol: Mapped[str] = mapped_column(ForeignKey("protocols.hash"))
     created: Mapped[float] = mapped_column(Float)
 
 
 class Event(Base):
-    """What happened, never changed: triggers refuse UPDATE and DELETE."""
+    """What happened, never changed (triggers refuse UPDATE and DELETE), and the hash of the event before it.
+
+    `seq` counts the events of one voter from 1: voters do not wait for each other.
+    """
 
     __tablename__ = "events"
-    __table_args__ = (one_of("event", EVENTS),)
+    __table_args__ = (UniqueConstraint("voter_id", "seq"), one_of("event", EVENTS))
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
-    voter_id: Mapped[str] = mapped_column(ForeignKey("voters.id"), index=True)
+    voter_id: Mapped[str] = mapped_column(ForeignKey("voters.id"))
+    seq: Mapped[int] = mapped_column(Integer)
     trial_id: Mapped[str] = mapped_column(String(32), index=True)
     event: Mapped[str] = mapped_column(String(16))
     at: Mapped[float] = mapped_column(Float)
     body: Mapped[dict[str, Any]] = mapped_column(JSON)
+    previous: Mapped[str] = mapped_column(String(64))
 
 
 class Vote(Base):
-    """The one answer to a question of a trial; the client names it, so that a resent one is known."""
+    """An answer to a question of a trial; one of them stands, others were undone."""
 
     __tablename__ = "votes"
     __table_args__ = (
-        UniqueConstraint("trial_id", "question"),
+        Index(
+            "uq_votes_standing",
+            "trial_id",
+            "question",
+            unique=True,
+            sqlite_where=text("undone_by IS NULL"),
+            postgresql_where=text("undone_by IS NULL"),
+        ),
         one_of("winner", WINNERS),
         CheckConstraint("rt_ms >= 0", name="rt_ms"),
     )
-    vote_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    vote_id: Mapped[str] = mapped_column(String(100), primary_key=True)
     trial_id: Mapped[str] = mapped_column(ForeignKey("assignments.trial_id"))
     event_id: Mapped[int] = mapped_column(ForeignKey("events.id"), unique=True)
     question: Mapped[str] = mapped_column(String(64))
@@ -212,6 +290,35 @@ class Vote(Base):
     rt_ms: Mapped[int | None] = mapped_column(Integer)
     display: Mapped[str | None] = mapped_column(Text)
     at: Mapped[float] = mapped_column(Float, index=True)
+    late: Mapped[bool] = mapped_column(Boolean, default=False)
+    supersedes: Mapped[str | None] = mapped_column(ForeignKey("votes.vote_id"))
+    undone_by: Mapped[int | None] = mapped_column(ForeignKey("events.id"))
+    event: Mapped[Event] = relationship(foreign_keys=[event_id])
+
+
+class Decision(Base):
+    """What the researcher did, never changed, and the hash of the decision before it."""
+
+    __tablename__ = "decisions"
+    __table_args__ = (one_of("decision", DECISIONS),)
+    seq: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    decision: Mapped[str] = mapped_column(String(16))
+    at: Mapped[float] = mapped_column(Float)
+    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+    previous: Mapped[str] = mapped_column(String(64))
+
+
+class Exclusion(Base):
+    """Votes left out when tables are made: all of a judge, all on a prompt, or one vote; until lifted."""
+
+    __tablename__ = "exclusions"
+    __table_args__ = (one_of("field", EXCLUDABLE), Index(None, "field", "value"))
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    field: Mapped[str] = mapped_column(String(16))
+    value: Mapped[str] = mapped_column(String(100))
+    reason: Mapped[str] = mapped_column(Text)
+    made: Mapped[int] = mapped_column(ForeignKey("decisions.seq"))
+    lifted: Mapped[int | None] = mapped_column(ForeignKey("decisions.seq"))
 
 
 class AdminLogin(Base):

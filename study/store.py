@@ -5,7 +5,6 @@ SQLite in the study folder by default, PostgreSQL by a URL. A transaction is eit
 for each other and nobody else's do (SQLite has one writer at a time anyway).
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -17,12 +16,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, select
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.orm import Session
-
-from study.config import Protocol
-from study.schema import ProtocolRow
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 15
@@ -151,7 +147,7 @@ def check_ready(store: Store) -> None:
     if found != head:
         raise StoreError(
             f"database {_name(store)}: its tables are at revision {found or 'none'}, expected {head}; "
-            "`study init` makes them"
+            "`study init` makes them, `study upgrade` brings older ones up to date"
         )
 
 
@@ -168,14 +164,3 @@ def _unreachable(store: Store, error: DBAPIError) -> str:
 
 def _name(store: Store) -> str:
     return store.engine.url.render_as_string(hide_password=True)
-
-
-def register_protocol(store: Store, protocol: Protocol) -> None:
-    """Note the protocol under its hash, once."""
-    with store.write() as session:
-        if session.scalar(select(ProtocolRow.hash).where(ProtocolRow.hash == protocol.hash)) is None:
-            session.add(
-                ProtocolRow(
-                    hash=protocol.hash, study=protocol.name, body=protocol.canonical(), created=time.time()
-                )
-            )

@@ -1,6 +1,7 @@
 """The pages a voter sees. Nothing that leaves here names a method."""
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 from flask import (
     Blueprint,
@@ -17,16 +18,20 @@ from flask import (
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
-from study.ballot import Answer, Ballot, RefusedError, answer, current, shown_image
+from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, shown_image, undo
 from study.config import Protocol
 from study.gallery import describe
-from study.participants import add_voter, find_voter, trials_for_one
+from study.participants import add_voter, find_voter, open_version, trials_for_one
+from study.protocols import protocol_of
 from study.schema import Voter
 from study.store import Store
 
 bp = Blueprint("voting", __name__)
+B = TypeVar("B", bound=BaseModel)
 
 SECONDS_A_PAIR = 6  # for the estimate on the welcome page
+NOTHING = "This study has no pictures to vote on now."
+VOTE_ID = r"\A[A-Za-z0-9-]{16,64}\z"
 
 
 class Inspection(BaseModel):
@@ -40,7 +45,10 @@ class Inspection(BaseModel):
 
 
 class Display(BaseModel):
-    """How a pair was shown: device pixels a CSS pixel, device pixels an image pixel, window, arrangement."""
+    """How a pair was shown: device pixels a CSS pixel, device pixels an image pixel, window, arrangement.
+
+    hidden_ms: for how long the page was not visible before the answer.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
     dpr: float = Field(gt=0, le=100)
@@ -48,29 +56,50 @@ class Display(BaseModel):
     viewport: tuple[int, int]
     layout: Literal["row", "column"]
     input: Literal["key", "button", "picture"]
+    hidden_ms: int = Field(0, ge=0, le=86_400_000)
     inspection: Inspection | None = None
 
 
-class VoteBody(BaseModel):
-    """What the page posts."""
+class AnswerBody(BaseModel):
+    """The answer to one question."""
 
     model_config = ConfigDict(extra="forbid")
-    vote_id: str = Field(pattern=r"\A[A-Za-z0-9-]{16,64}\z")
-    answer: Literal["left", "right", "tie"]
+    question: str = Field(max_length=32)
+    answer: Literal["left", "right", "tie", "both_bad"]
     rt_ms: int | None = Field(None, ge=0, le=86_400_000)
+
+
+class VoteBody(BaseModel):
+    """What the page posts: an answer to each question."""
+
+    model_config = ConfigDict(extra="forbid")
+    vote_id: str = Field(pattern=VOTE_ID)
+    answers: list[AnswerBody] = Field(min_length=1, max_length=10)
     display: Display | None = None
+
+
+class UndoBody(BaseModel):
+    """Which vote is taken back."""
+
+    model_config = ConfigDict(extra="forbid")
+    vote_id: str = Field(pattern=VOTE_ID)
 
 
 def _store() -> Store:
     return current_app.config["STORE"]
 
 
-def _protocol() -> Protocol:
-    return current_app.config["PROTOCOL"]
-
-
 def _voter() -> Voter | None:
     return find_voter(_store(), session.get("voter"))
+
+
+def protocol_for(voter: Voter | None) -> Protocol | None:
+    """The protocol a voter came under, or would come under now; None before `study open`."""
+    if voter is None:
+        version = open_version(_store())
+        return version.protocol if version else None
+    with _store().read() as db:
+        return protocol_of(db, voter.protocol)
 
 
 @bp.get("/")
@@ -78,23 +107,24 @@ def welcome() -> str | AnyResponse:
     """Say what the study is and how long it takes."""
     voter, ballot = _voter(), None
     if voter is not None:
-        ballot = current(_store(), voter.id, _protocol())
+        ballot = current(_store(), voter.id)
         if ballot.finished:
             return redirect(url_for("voting.done"))
-    total = voter.trials if voter else trials_for_one(_store(), _protocol())
+    total = voter.trials if voter else trials_for_one(_store())
     if total == 0:
-        abort(503, "This study has no pictures yet.")
+        abort(503, NOTHING)
     minutes = max(1, round(total * SECONDS_A_PAIR / 60))
-    return render_template("welcome.html", ballot=ballot, total=total, minutes=minutes)
+    protocol = protocol_for(voter)
+    return render_template("welcome.html", protocol=protocol, ballot=ballot, total=total, minutes=minutes)
 
 
 @bp.post("/start")
 def start() -> AnyResponse:
     """Make a voter, unless this browser is one already."""
     if _voter() is None:
-        voter = add_voter(_store(), _protocol(), current_app.config["SECRET_KEY"])
+        voter = add_voter(_store(), current_app.config["SECRET_KEY"])
         if voter is None:
-            abort(503, "This study has no pictures yet.")
+            abort(503, NOTHING)
         session["voter"] = voter.id
         session.permanent = True
     return redirect(url_for("voting.vote"), 303)
@@ -106,35 +136,48 @@ def vote() -> str | AnyResponse:
     voter = _voter()
     if voter is None:
         return redirect(url_for("voting.welcome"))
-    ballot = current(_store(), voter.id, _protocol())
+    ballot = current(_store(), voter.id)
     if ballot.finished:
         return redirect(url_for("voting.done"))
-    return render_template("vote.html", ballot=_as_json(ballot))
+    protocol = protocol_for(voter)
+    assert protocol is not None  # noqa: S101 - a voter has one
+    return render_template("vote.html", protocol=protocol, ballot=_as_json(ballot), asked=_asked(protocol))
 
 
 @bp.post("/trials/<trial_id>/vote")
 def cast(trial_id: str) -> tuple[Response, int]:
-    """Store one answer; when this returns, it is on the disk."""
+    """Store the answers to one trial; when this returns, they are on the disk."""
+    return _change(VoteBody, lambda voter, body: answer(_store(), voter.id, trial_id, _answers(body)))
+
+
+@bp.post("/trials/<trial_id>/undo")
+def take_back(trial_id: str) -> tuple[Response, int]:
+    """Take one of the last two votes back; its trial is open again."""
+    return _change(UndoBody, lambda voter, body: undo(_store(), voter.id, trial_id, body.vote_id))
+
+
+def _change(kind: type[B], act: Callable[[Voter, B], Ballot]) -> tuple[Response, int]:
     voter = _voter()
     if voter is None:
         return jsonify(error="no_session"), 401
     try:
-        body = VoteBody.model_validate(request.get_json(silent=True))
+        body = kind.model_validate(request.get_json(silent=True))
     except ValidationError as error:
         return jsonify(error="bad_request", detail=describe(error)), 400
-    given = Answer(
-        vote_id=body.vote_id,
-        side=body.answer,
-        rt_ms=body.rt_ms,
-        display=body.display.model_dump() if body.display else None,
-    )
     try:
-        ballot = answer(_store(), voter.id, trial_id, given, _protocol())
+        ballot = act(voter, body)
     except RefusedError as error:
         # A stale page learns where the voter stands, so that it can go on from there.
-        ballot = current(_store(), voter.id, _protocol())
-        return jsonify(error=error.code, **_as_json(ballot)), error.status
+        return jsonify(error=error.code, **_as_json(current(_store(), voter.id))), error.status
     return jsonify(_as_json(ballot)), 200
+
+
+def _answers(body: VoteBody) -> Answers:
+    return Answers(
+        vote_id=body.vote_id,
+        given=tuple(Answer(a.question, a.answer, a.rt_ms) for a in body.answers),
+        display=body.display.model_dump() if body.display else None,
+    )
 
 
 @bp.get("/trials/<trial_id>/<any(left, right):side>.png")
@@ -155,10 +198,14 @@ def done() -> str | AnyResponse:
     voter = _voter()
     if voter is None:
         return redirect(url_for("voting.welcome"))
-    ballot = current(_store(), voter.id, _protocol())
+    ballot = current(_store(), voter.id)
     if not ballot.finished:
         return redirect(url_for("voting.vote"))
     return render_template("done.html", ballot=ballot)
+
+
+def _asked(protocol: Protocol) -> list[dict[str, Any]]:
+    return [{"id": q.id, "text": q.text, "answers": q.sides} for q in protocol.questions]
 
 
 def _as_json(ballot: Ballot) -> dict[str, Any]:
@@ -173,9 +220,11 @@ def _as_json(ballot: Ballot) -> dict[str, Any]:
                 "prompt": trial.prompt,
                 "width": trial.width,
                 "height": trial.height,
+                "practice": trial.practice,
                 "left": url_for("voting.picture", trial_id=trial.trial_id, side="left"),
                 "right": url_for("voting.picture", trial_id=trial.trial_id, side="right"),
                 "vote": url_for("voting.cast", trial_id=trial.trial_id),
+                "undo": url_for("voting.take_back", trial_id=trial.trial_id),
             }
             for trial in ballot.trials
         ],

@@ -131,6 +131,7 @@ def test_votes_of_a_session_are_exactly_those_exported_and_rated(
         "viewport": [1280, 800],
         "layout": "row",
         "input": "key",
+        "hidden_ms": 0,
     }
 
     rated = json.loads(command("elo", "compute", tmp_path / "votes.jsonl", "--bootstrap", "0", "--json"))

@@ -18,7 +18,8 @@ from sqlalchemy import create_engine, text
 from study.app import create_app
 from study.config import Protocol
 from study.ingest import ingest
-from study.store import Store, migrate, open_store, register_protocol
+from study.protocols import open_protocol
+from study.store import Store, migrate, open_store
 
 KEY = "a key for tests, long enough"
 
@@ -80,19 +81,19 @@ def protocol() -> Protocol:
 @pytest.fixture
 def store(empty_store: Store, gallery: Path, protocol: Protocol) -> Store:
     """A store that shows the synthetic gallery."""
-    register_protocol(empty_store, protocol)
-    ingest(gallery, empty_store, protocol)
+    ingest(gallery, empty_store)
+    open_protocol(empty_store, protocol)
     return empty_store
 
 
 @pytest.fixture
-def make_app(empty_store: Store, protocol: Protocol, database: str | None) -> Iterator[Callable[[], Flask]]:
+def make_app(empty_store: Store, database: str | None) -> Iterator[Callable[[], Flask]]:
     """Make the application on the test's store, whatever it holds."""
     apps = []
 
     def make() -> Flask:
         folder = empty_store.served.parent
-        app = create_app({"STUDY": folder, "PROTOCOL": protocol, "SECRET_KEY": KEY, "DATABASE_URL": database})
+        app = create_app({"STUDY": folder, "SECRET_KEY": KEY, "DATABASE_URL": database})
         apps.append(app)
         return app
 
@@ -138,13 +139,14 @@ class Robot:
         self.trials = json.loads(found[1])["trials"]
         return self
 
-    def post(self, trial_id: str, body: Any, token: str | None = None) -> Any:
+    def post(self, trial_id: str, body: Any, token: str | None = None, what: str = "vote") -> Any:
         headers = {"X-CSRFToken": self.token if token is None else token}
-        return self.keep(self.client.post(f"/trials/{trial_id}/vote", json=body, headers=headers))
+        return self.keep(self.client.post(f"/trials/{trial_id}/{what}", json=body, headers=headers))
 
-    def answer(self, side: str = "left", vote_id: str | None = None) -> Any:
+    def answer(self, side: str = "left", vote_id: str | None = None, questions: Any = ("preference",)) -> Any:
         trial = self.trials[0]
-        body = {"vote_id": vote_id or f"vote-{trial['id']}", "answer": side, "rt_ms": 1234}
+        answers = [{"question": question, "answer": side, "rt_ms": 1234} for question in questions]
+        body = {"vote_id": vote_id or f"vote-{trial['id']}", "answers": answers}
         response = self.post(trial["id"], body)
         if response.status_code == 200:
             self.trials = response.json["trials"]

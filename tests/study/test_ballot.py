@@ -4,17 +4,48 @@ from threading import Barrier
 import pytest
 from sqlalchemy import func, select
 
-from study.ballot import Answer, RefusedError, answer, current, shown_image
-from study.config import Protocol
+from study import ballot as ballots
+from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, shown_image, undo
+from study.config import Protocol, Question
+from study.config import Quota as Wanted
 from study.participants import add_voter, find_voter, pseudonym
-from study.schema import Cell, Event, Vote
-from study.store import Store, register_protocol
+from study.protocols import open_protocol
+from study.schema import Assignment, Event, Quota, Vote
+from study.store import Store
+from study.verify import verify
 
 
-def new(store: Store, protocol: Protocol) -> str:
-    voter = add_voter(store, protocol, "key")
+def new(store: Store) -> str:
+    voter = add_voter(store, "key")
     assert voter
     return voter.id
+
+
+def vote(store: Store, voter: str, trial: str, vote_id: str, side: str = "left") -> Ballot:
+    return answer(store, voter, trial, Answers(vote_id, (Answer("preference", side, 500),)))
+
+
+class Clock:
+    """The time that study.ballot sees."""
+
+    def __init__(self) -> None:
+        self.now = 1e9
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(ballots, "time", clock)
+    return clock
+
+
+def quotas(store: Store) -> list[tuple[int, int]]:
+    """Votes and load of each quota, most first."""
+    with store.read() as session:
+        return sorted(((q.votes, q.load) for q in session.scalars(select(Quota))), reverse=True)
 
 
 def totals(store: Store) -> tuple[int, int, int]:
@@ -23,30 +54,30 @@ def totals(store: Store) -> tuple[int, int, int]:
         return (
             session.scalar(select(func.count()).select_from(Vote)) or 0,
             session.scalar(select(func.count()).where(Event.event == "voted")) or 0,
-            session.scalar(select(func.sum(Cell.votes))) or 0,
+            session.scalar(select(func.sum(Quota.votes))) or 0,
         )
 
 
 def test_what_is_open_stays_open_in_order(store: Store, protocol: Protocol) -> None:
-    voter = new(store, protocol)
-    ballot = current(store, voter, protocol)
+    voter = new(store)
+    ballot = current(store, voter)
     assert len(ballot.trials) == 1 + protocol.prefetch
     assert [trial.position for trial in ballot.trials] == [0, 1, 2, 3]
-    assert current(store, voter, protocol) == ballot
-    after = answer(store, voter, ballot.trials[0].trial_id, Answer("vote-1", "left", 1, None), protocol)
+    assert current(store, voter) == ballot
+    after = vote(store, voter, ballot.trials[0].trial_id, "vote-1", "left")
     assert after.done == 1
     assert after.trials[:3] == ballot.trials[1:]
     assert len(after.trials) == 4
 
 
-def test_ten_identical_answers_at_once_are_one_vote(store: Store, protocol: Protocol) -> None:
-    voter = new(store, protocol)
-    trial = current(store, voter, protocol).trials[0].trial_id
+def test_ten_identical_answers_at_once_are_one_vote(store: Store) -> None:
+    voter = new(store)
+    trial = current(store, voter).trials[0].trial_id
     together = Barrier(10)
 
     def send(_: int) -> int:
         together.wait()
-        return answer(store, voter, trial, Answer("the-one", "right", 500, None), protocol).done
+        return vote(store, voter, trial, "the-one", "right").done
 
     with ThreadPoolExecutor(10) as pool:
         done = list(pool.map(send, range(10)))
@@ -54,15 +85,15 @@ def test_ten_identical_answers_at_once_are_one_vote(store: Store, protocol: Prot
     assert totals(store) == (1, 1, 1)
 
 
-def test_ten_different_answers_to_one_trial_at_once_are_one_vote(store: Store, protocol: Protocol) -> None:
-    voter = new(store, protocol)
-    trial = current(store, voter, protocol).trials[0].trial_id
+def test_ten_different_answers_to_one_trial_at_once_are_one_vote(store: Store) -> None:
+    voter = new(store)
+    trial = current(store, voter).trials[0].trial_id
     together = Barrier(10)
 
     def send(number: int) -> str:
         together.wait()
         try:
-            answer(store, voter, trial, Answer(f"vote-{number}", "left", 500, None), protocol)
+            vote(store, voter, trial, f"vote-{number}", "left")
         except RefusedError as error:
             return error.code
         return "stored"
@@ -73,15 +104,15 @@ def test_ten_different_answers_to_one_trial_at_once_are_one_vote(store: Store, p
     assert totals(store) == (1, 1, 1)
 
 
-def test_ten_voters_with_one_vote_id_at_once_are_one_vote(store: Store, protocol: Protocol) -> None:
-    voters = [new(store, protocol) for _ in range(10)]
-    trials = [current(store, voter, protocol).trials[0].trial_id for voter in voters]
+def test_ten_voters_with_one_vote_id_at_once_are_one_vote(store: Store) -> None:
+    voters = [new(store) for _ in range(10)]
+    trials = [current(store, voter).trials[0].trial_id for voter in voters]
     together = Barrier(10)
 
     def send(number: int) -> str:
         together.wait()
         try:
-            answer(store, voters[number], trials[number], Answer("same", "left", 1, None), protocol)
+            vote(store, voters[number], trials[number], "same", "left")
         except RefusedError as error:
             return error.code
         return "stored"
@@ -92,13 +123,13 @@ def test_ten_voters_with_one_vote_id_at_once_are_one_vote(store: Store, protocol
     assert totals(store) == (1, 1, 1)
 
 
-def test_many_voters_at_once_lose_nothing(store: Store, protocol: Protocol) -> None:
+def test_many_voters_at_once_lose_nothing(store: Store) -> None:
     def whole_session(_: int) -> int:
-        voter = new(store, protocol)
-        ballot = current(store, voter, protocol)
+        voter = new(store)
+        ballot = current(store, voter)
         while not ballot.finished:
             trial = ballot.trials[0].trial_id
-            ballot = answer(store, voter, trial, Answer(f"vote-{trial}", "tie", 1, None), protocol)
+            ballot = vote(store, voter, trial, f"vote-{trial}", "tie")
         return ballot.done
 
     with ThreadPoolExecutor(6) as pool:
@@ -106,37 +137,185 @@ def test_many_voters_at_once_lose_nothing(store: Store, protocol: Protocol) -> N
     assert totals(store) == (72, 72, 72)
 
 
-@pytest.mark.parametrize("side", ["left", "right", "tie"])
-def test_ties_are_taken_only_if_the_protocol_has_them(store: Store, protocol: Protocol, side: str) -> None:
-    forced = protocol.model_copy(update={"ties": False})
-    register_protocol(store, forced)
-    voter = new(store, protocol)
-    trial = current(store, voter, protocol).trials[0].trial_id
-    if side == "tie":
-        with pytest.raises(RefusedError, match="tie_not_allowed"):
-            answer(store, voter, trial, Answer("vote-1", side, 1, None), forced)
-        assert totals(store) == (0, 0, 0)
-    else:
-        answer(store, voter, trial, Answer("vote-1", side, 1, None), forced)
-        assert totals(store) == (1, 1, 1)
+@pytest.mark.parametrize(
+    ("question", "allowed"),
+    [
+        (Question(id="q", text="Which?", tie=False), {"left", "right"}),
+        (Question(id="q", text="Which?"), {"left", "right", "tie"}),
+        (Question(id="q", text="Which?", both_bad=True), {"left", "right", "tie", "both_bad"}),
+    ],
+)
+def test_answers_are_those_that_the_protocol_allows(
+    store: Store, protocol: Protocol, question: Question, allowed: set[str]
+) -> None:
+    open_protocol(store, protocol.model_copy(update={"questions": (question,)}))
+    voter = new(store)
+    for side in ("left", "right", "tie", "both_bad"):
+        trial = current(store, voter).trials[0].trial_id
+        answers = Answers(f"vote-{side}", (Answer("q", side, 1),))
+        if side in allowed:
+            answer(store, voter, trial, answers)
+        else:
+            with pytest.raises(RefusedError, match="answer_not_allowed"):
+                answer(store, voter, trial, answers)
+    with store.read() as session:
+        found = set(session.scalars(select(Vote.winner)))
+    assert len(found) == len(allowed)
+    assert ("tie (bothbad)" in found) == ("both_bad" in allowed)
 
 
-def test_a_foreign_trial_is_refused_and_its_pictures_are_not_shown(store: Store, protocol: Protocol) -> None:
-    one, other = new(store, protocol), new(store, protocol)
-    trial = current(store, one, protocol).trials[0].trial_id
+def test_several_questions_are_answered_together(store: Store, protocol: Protocol) -> None:
+    asked = (Question(id="better", text="Better?"), Question(id="closer", text="Closer?", tie=False))
+    open_protocol(store, protocol.model_copy(update={"questions": asked}))
+    voter = new(store)
+    trial = current(store, voter).trials[0].trial_id
+    both = Answer("better", "tie", 700), Answer("closer", "right", 1500)
+    for wrong in (both[:1], (both[0], both[0]), (*both, Answer("more", "left", 1)), ()):
+        with pytest.raises(RefusedError, match="wrong_questions"):
+            answer(store, voter, trial, Answers("vote-1", wrong))
+    assert answer(store, voter, trial, Answers("vote-1", both)).done == 1
+    assert answer(store, voter, trial, Answers("vote-1", both)).done == 1
+    with store.read() as session:
+        rows = session.execute(select(Vote.vote_id, Vote.question, Vote.winner, Vote.rt_ms)).all()
+    assert sorted(map(tuple, rows)) == [
+        ("vote-1.better", "better", "tie", 700),
+        ("vote-1.closer", "closer", "model_b", 1500),
+    ]
+    assert sum(votes for votes, _ in quotas(store)) == 1  # one trial, however many questions
+    assert undo(store, voter, trial, "vote-1").trials[0].trial_id == trial
+    verify(store)
+
+
+def test_a_foreign_trial_is_refused_and_its_pictures_are_not_shown(store: Store) -> None:
+    one, other = new(store), new(store)
+    trial = current(store, one).trials[0].trial_id
     with pytest.raises(RefusedError, match="foreign_trial"):
-        answer(store, other, trial, Answer("vote-1", "left", 1, None), protocol)
+        vote(store, other, trial, "vote-1", "left")
     with pytest.raises(RefusedError, match="unknown_trial"):
-        answer(store, other, "nothing", Answer("vote-1", "left", 1, None), protocol)
+        vote(store, other, "nothing", "vote-1", "left")
     assert shown_image(store, one, trial, "left") != shown_image(store, one, trial, "right")
     assert shown_image(store, other, trial, "left") is None
     assert totals(store) == (0, 0, 0)
 
 
-def test_a_pseudonym_is_stable_and_needs_the_key(store: Store, protocol: Protocol) -> None:
-    voter = find_voter(store, new(store, protocol))
+def test_a_pseudonym_is_stable_and_needs_the_key(store: Store) -> None:
+    voter = find_voter(store, new(store))
     assert voter
     assert voter.judge == pseudonym("key", voter.id) != pseudonym("other key", voter.id)
     assert voter.id not in voter.judge
     assert find_voter(store, "nobody") is None
     assert find_voter(store, None) is None
+
+
+# ---------------------------------------------------------------- leases
+
+
+def test_an_unanswered_trial_gives_its_place_back(store: Store, protocol: Protocol, clock: Clock) -> None:
+    gone, other = new(store), new(store)
+    current(store, gone)
+    assert sum(load for _, load in quotas(store)) == 4
+    clock.now += 60 * protocol.quota.lease_minutes + 1
+    current(store, other)
+    assert sum(load for _, load in quotas(store)) == 4  # the other's four; the first one's went back
+    verify(store)
+
+
+def test_a_late_vote_is_stored_and_says_so(store: Store, protocol: Protocol, clock: Clock) -> None:
+    slow, other = new(store), new(store)
+    first, second, *_ = current(store, slow).trials
+    vote(store, slow, first.trial_id, "vote-1")
+    clock.now += 60 * protocol.quota.lease_minutes + 1
+    current(store, other)
+    vote(store, slow, second.trial_id, "vote-2")
+    with store.read() as session:
+        late = {row.vote_id: row.late for row in session.scalars(select(Vote))}
+    assert late == {"vote-1": False, "vote-2": True}
+    assert totals(store) == (2, 2, 2)
+    verify(store)
+
+
+def test_a_voter_who_comes_back_holds_a_place_again(store: Store, protocol: Protocol, clock: Clock) -> None:
+    slow, other = new(store), new(store)
+    before = current(store, slow)
+    clock.now += 60 * protocol.quota.lease_minutes + 1
+    current(store, other)  # gives the places back
+    assert current(store, slow) == before
+    assert sum(load for _, load in quotas(store)) == 8
+    vote(store, slow, before.trials[0].trial_id, "vote-1")
+    with store.read() as session:
+        assert not session.scalars(select(Vote)).one().late
+        assert session.scalar(select(func.count()).where(Event.event == "renewed")) == 4
+    verify(store)
+
+
+def test_a_full_study_ends_sessions_and_turns_newcomers_away(store: Store, protocol: Protocol) -> None:
+    full = protocol.model_copy(update={"quota": Wanted(votes=1), "prefetch": 0})
+    open_protocol(store, full)
+    assert [load for _, load in quotas(store)] == [0] * 36  # the 18 of version 1 and of version 2
+    voters = [new(store) for _ in range(3)]
+    done = []
+    while voters:
+        voter = voters.pop(0)
+        ballot = current(store, voter)
+        if ballot.finished:
+            done.append(ballot.done)
+            continue
+        vote(store, voter, ballot.trials[0].trial_id, f"vote-{ballot.trials[0].trial_id}")
+        voters.append(voter)
+    assert done == [6, 6, 6]
+    assert quotas(store) == [(1, 1)] * 18 + [(0, 0)] * 18
+    assert add_voter(store, "key") is None
+
+
+# ---------------------------------------------------------------- taking back
+
+
+def test_undo_opens_the_trial_again_and_the_next_vote_supersedes(store: Store) -> None:
+    voter = new(store)
+    trial = current(store, voter).trials[0].trial_id
+    vote(store, voter, trial, "vote-1", "left")
+    after = undo(store, voter, trial, "vote-1")
+    assert (after.done, after.trials[0].trial_id) == (0, trial)
+    assert undo(store, voter, trial, "vote-1") == after  # sent again
+    assert totals(store) == (1, 1, 0)
+    verify(store)
+    again = vote(store, voter, trial, "vote-2", "right")
+    assert again.done == 1
+    assert undo(store, voter, trial, "vote-1") == again  # sent again, very late: the new vote stands
+    assert vote(store, voter, trial, "vote-1", "left") == again  # so does a resent old vote
+    with store.read() as session:
+        rows = session.execute(select(Vote.vote_id, Vote.supersedes, Vote.undone_by.is_not(None))).all()
+        assert session.scalars(
+            select(Event.event).where(Event.trial_id == trial).order_by(Event.seq)
+        ).all() == [
+            "assigned",
+            "voted",
+            "undone",
+            "voted",
+        ]
+    assert sorted(map(tuple, rows)) == [("vote-1", None, True), ("vote-2", "vote-1", False)]
+    verify(store)
+
+
+def test_undo_is_for_the_last_two_votes_of_ones_own(store: Store) -> None:
+    voter, other = new(store), new(store)
+    trials = []
+    for number in range(3):
+        trials.append(current(store, voter).trials[0].trial_id)
+        vote(store, voter, trials[-1], f"vote-{number}")
+    for trial, name, code in (
+        (trials[0], "vote-0", "too_late_to_undo"),
+        (trials[1], "vote-0", "unknown_vote"),
+        ("no trial", "vote-1", "unknown_trial"),
+    ):
+        with pytest.raises(RefusedError, match=code):
+            undo(store, voter, trial, name)
+    with pytest.raises(RefusedError, match="foreign_trial"):
+        undo(store, other, trials[2], "vote-2")
+    ballot = undo(store, voter, trials[1], "vote-1")
+    assert [trial.position for trial in ballot.trials] == [1, 3, 4, 5, 6][: len(ballot.trials)]
+    with store.read() as session:
+        states = session.scalars(
+            select(Assignment.state).where(Assignment.trial_id.in_(trials)).order_by(Assignment.position)
+        ).all()
+    assert states == ["voted", "reopened", "voted"]

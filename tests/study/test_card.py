@@ -113,7 +113,7 @@ def test_a_card_of_other_columns_says_what_they_cannot_hold(voted: Store, tmp_pa
 def test_codes_that_pay_are_withheld(empty_store: Store, tmp_path: Path) -> None:
     body = {"title": "A <b>title</b> | with signs", "completion": {"finished": "C0DE", "no_consent": ""}}
     with empty_store.write() as session:
-        values = {"hash": "h" * 64, "study": "s", "body": json.dumps(body), "created": 1.0}
+        values = {"hash": "h" * 64, "version": 1, "study": "s", "body": json.dumps(body), "created": 1.0}
         session.execute(insert(ProtocolRow).values(values))
     card = export_votes(empty_store, tmp_path / "v.csv").card.read_text()
     assert "C0DE" not in card

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from study.ballot import Answer, Answers, answer, current
 from study.cli import cli
 from study.config import read_protocol
+from study.participants import add_voter
 from study.server import ServerError, address_of, greeting, listen
+from study.store import open_store
 
 
 def run(*arguments: object, **environment: str) -> Result:
@@ -68,10 +71,14 @@ def test_init_where_no_folder_can_be(tmp_path: Path) -> None:
 
 
 def test_ingest_status_export(made: Path, gallery: Path, tmp_path: Path) -> None:
-    assert "18 pairs to vote on" in run("ingest", gallery, "--study", made).output
+    assert "3 methods, 6 prompts, 18 images" in run("ingest", gallery, "--study", made).output
     assert "nothing changed" in run("ingest", gallery, "--study", made).output
+    assert "opened version 1 of the protocol" in (opened := run("open", "--study", made).output)
+    assert "18 pairs to vote on" in opened
+    assert "version 1 is open already" in run("open", "--study", made).output
     status = json.loads(run("status", "--study", made, "--json").output)
-    assert (status["votes"], status["cells"]) == (0, 18)
+    assert (status["votes"], status["cells"], status["version"], status["flags"]) == (0, 18, 1, {})
+    assert status["sides"] == {"first_left": 0, "given": 0, "worst_quota": 0}
     assert "0 of 18 pairs" in run("status", "--study", made).output
     assert "wrote 0 votes" in run("export", "--study", made, "-o", tmp_path / "v.csv").output
     done = run("export", "--study", made, "--format", "jsonl", "-o", tmp_path / "v").output
@@ -108,7 +115,18 @@ def test_a_bad_gallery_is_one_line_and_nothing_is_ingested(
 
 
 @pytest.mark.parametrize(
-    "command", [["status"], ["serve"], ["ingest", "g"], ["export", "-o", "v.csv"], ["password"]]
+    "command",
+    [
+        ["status"],
+        ["serve"],
+        ["ingest", "g"],
+        ["open"],
+        ["export", "-o", "v.csv"],
+        ["password"],
+        ["verify"],
+        ["exclude"],
+        ["upgrade"],
+    ],
 )
 def test_no_study_there(tmp_path: Path, command: list[str]) -> None:
     line = refused(*command, "--study", tmp_path / "nowhere")
@@ -158,6 +176,58 @@ def test_serve_tells_of_a_port_in_use(made: Path) -> None:
         assert f"127.0.0.1:{port}: Address already in use" in refused(
             "serve", "--study", made, "--port", port
         )
+
+
+def test_a_changed_study_toml_is_refused_until_it_is_opened(made: Path, gallery: Path) -> None:
+    assert "study ingest" in refused("open", "--study", made)
+    assert "study ingest" in refused("serve", "--study", made, "--port", 0)
+    run("ingest", gallery, "--study", made)
+    run("open", "--study", made)
+    toml = made / "study.toml"
+    before = toml.read_text()
+    toml.write_text(before.replace("trials_per_voter = 30", "trials_per_voter = 20"))
+    line = refused("serve", "--study", made, "--port", 0)
+    assert "trials_per_voter changed since version 1 was opened" in line
+    assert "opened version 2" in run("open", "--study", made).output
+    toml.write_text(before)
+    assert "these settings were version 1" in refused("open", "--study", made)
+    toml.write_text(before + '\n[consent]\ntext = "I agree"\n')
+    assert "consent: understood, but nothing acts upon it yet" in refused("open", "--study", made)
+
+
+def test_verify_and_exclude(made: Path, gallery: Path, tmp_path: Path) -> None:
+    run("ingest", gallery, "--study", made)
+    run("open", "--study", made)
+    store = open_store(made)
+    voter = add_voter(store, "key")
+    assert voter
+    trial = current(store, voter.id).trials[0].trial_id
+    answer(store, voter.id, trial, Answers("vote-1", (Answer("preference", "left", 900),)))
+    store.close()
+    dump = tmp_path / "v.csv"
+    run("export", "--study", made, "-o", dump)
+    said = run("verify", "--study", made, "--gallery", gallery, "--dump", dump).output
+    assert "1 votes are what the events say" in said
+    assert "1 rows of" in said
+
+    assert refused("exclude", "--study", made, "--judge", voter.judge) == (
+        "Error: reason: found 0 characters, expected 1 to 500\n"
+    )
+    assert "no judge 'nobody'" in refused("exclude", "--study", made, "--judge", "nobody", "--reason", "x")
+    rule = f"   1  judge {voter.judge}: asked to leave"
+    said = run("exclude", "--study", made, "--judge", voter.judge, "--reason", "asked to leave").output
+    assert said == rule + "\n"
+    run("export", "--study", made, "-o", dump)
+    assert ",true,asked to leave," in dump.read_text()
+    assert run("exclude", "--study", made, "--lift", 1).output == rule + " (lifted)\n"
+    assert "no rule 1 stands" in refused("exclude", "--study", made, "--lift", 1)
+    run("export", "--study", made, "-o", dump)
+    assert ",false,," in dump.read_text()
+
+    dump.write_text(dump.read_text().replace("model_a,preference", "model_b,preference"))
+    found = run("verify", "--study", made, "--dump", dump)
+    assert found.exit_code == 1
+    assert "vote vote-1: winner is 'model_b', the study has 'model_a'" in found.stderr
 
 
 def test_an_address_that_is_not_ours() -> None:

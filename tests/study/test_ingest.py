@@ -8,10 +8,10 @@ from PIL import Image, PngImagePlugin
 from sqlalchemy import func, select
 
 from study import ingest as ingest_module
-from study.config import Protocol
 from study.gallery import GalleryError
-from study.ingest import ingest, served_png
-from study.schema import Base, Cell, ImageRow
+from study.ingest import ingest
+from study.schema import Base, ImageRow
+from study.served import served_png
 from study.store import Store
 
 
@@ -24,12 +24,11 @@ def contents(store: Store) -> tuple[int, int]:
     return sum(n or 0 for n in rows), len(list(store.served.glob("*"))) if store.served.exists() else 0
 
 
-def test_a_gallery_goes_in_whole(empty_store: Store, protocol: Protocol, gallery: Path) -> None:
-    done = ingest(gallery, empty_store, protocol)
-    assert (done.methods, done.prompts, done.images, done.cells, done.new) == (3, 6, 18, 18, True)
+def test_a_gallery_goes_in_whole(empty_store: Store, gallery: Path) -> None:
+    done = ingest(gallery, empty_store)
+    assert (done.methods, done.prompts, done.images, done.new) == (3, 6, 18, True)
     with empty_store.read() as session:
         images = session.scalars(select(ImageRow)).all()
-        cells = session.scalars(select(Cell)).all()
     assert len({image.served_key for image in images}) == 18
     for image in images:
         served = empty_store.served / f"{image.served_key}.png"
@@ -37,39 +36,36 @@ def test_a_gallery_goes_in_whole(empty_store: Store, protocol: Protocol, gallery
         original = Image.open(gallery / "images" / image.method_id / f"{image.prompt_id}.png")
         with original, Image.open(served) as shown:
             assert shown.tobytes() == original.tobytes()
-    assert sorted(cell.shuffle for cell in cells) == list(range(18))
     assert (empty_store.served.parent / "gallery.json").read_text() == (gallery / "gallery.json").read_text()
 
 
-def test_the_same_gallery_again_is_no_change(store: Store, protocol: Protocol, gallery: Path) -> None:
+def test_the_same_gallery_again_is_no_change(store: Store, gallery: Path) -> None:
     before = contents(store)
-    assert not ingest(gallery, store, protocol).new
+    assert not ingest(gallery, store).new
     assert contents(store) == before
 
 
-def test_another_gallery_is_refused(
-    store: Store, protocol: Protocol, build_gallery: Callable[..., Path], tmp_path: Path
-) -> None:
+def test_another_gallery_is_refused(store: Store, build_gallery: Callable[..., Path], tmp_path: Path) -> None:
     before = contents(store)
     with pytest.raises(GalleryError, match="another gallery"):
-        ingest(build_gallery(tmp_path / "other", prompts=2), store, protocol)
+        ingest(build_gallery(tmp_path / "other", prompts=2), store)
     assert contents(store) == before
 
 
 def test_a_fault_on_the_way_leaves_nothing(
-    empty_store: Store, protocol: Protocol, gallery: Path, monkeypatch: pytest.MonkeyPatch
+    empty_store: Store, gallery: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = contents(empty_store)
 
     def fail(*_: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(ingest_module, "_add_cells", fail)  # after all files and rows
+    monkeypatch.setattr(ingest_module, "_add_rows", fail)  # after all files
     with pytest.raises(OSError, match="disk full"):
-        ingest(gallery, empty_store, protocol)
+        ingest(gallery, empty_store)
     assert contents(empty_store) == before
     monkeypatch.undo()
-    assert ingest(gallery, empty_store, protocol).new
+    assert ingest(gallery, empty_store).new
 
 
 def test_served_bytes_tell_nothing_but_the_pixels(tmp_path: Path) -> None:
@@ -93,48 +89,25 @@ def test_hidden_colours_under_alpha_are_not_served(tmp_path: Path) -> None:
 
 
 def test_one_method_is_no_study(
-    empty_store: Store, protocol: Protocol, build_gallery: Callable[..., Path], tmp_path: Path
+    empty_store: Store, build_gallery: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(GalleryError, match="2 or more"):
-        ingest(build_gallery(tmp_path / "g", methods=("fp16",)), empty_store, protocol)
+        ingest(build_gallery(tmp_path / "g", methods=("fp16",)), empty_store)
 
 
 def test_a_prompt_that_a_method_did_not_draw_is_named(
-    empty_store: Store, protocol: Protocol, build_gallery: Callable[..., Path], tmp_path: Path
+    empty_store: Store, build_gallery: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = build_gallery(tmp_path / "g")
     rows = (folder / "images.jsonl").read_text().splitlines(keepends=True)
     (folder / "images.jsonl").write_text("".join(rows[:-2]))
     with pytest.raises(GalleryError, match=r"'qsched-w4a8' for prompt_id '0004' \(2 missing in all\)"):
-        ingest(folder, empty_store, protocol)
+        ingest(folder, empty_store)
     assert contents(empty_store)[1] == 0
 
 
-def test_base_models_meet_only_if_the_study_says_so(
-    empty_store: Store, protocol: Protocol, build_gallery: Callable[..., Path], tmp_path: Path
-) -> None:
-    folder = build_gallery(tmp_path / "g", prompts=1)
-    header = json.loads((folder / "gallery.json").read_text())
-    header["methods"][0]["base_model"] = "other"
-    (folder / "gallery.json").write_text(json.dumps(header))
-    assert ingest(folder, empty_store, protocol).cells == 1
-
-
-def test_base_models_that_never_meet_are_an_error(
-    empty_store: Store, protocol: Protocol, build_gallery: Callable[..., Path], tmp_path: Path
-) -> None:
-    folder = build_gallery(tmp_path / "g", methods=("a", "b"), prompts=1)
-    header = json.loads((folder / "gallery.json").read_text())
-    header["methods"][0]["base_model"] = "other"
-    (folder / "gallery.json").write_text(json.dumps(header))
-    with pytest.raises(GalleryError, match="across_base_models"):
-        ingest(folder, empty_store, protocol)
-    across = protocol.model_copy(update={"across_base_models": True})
-    assert ingest(folder, empty_store, across).cells == 1
-
-
 def test_sixteen_bit_pictures_are_refused_not_clipped(
-    empty_store: Store, protocol: Protocol, build_gallery: Callable[..., Path], tmp_path: Path
+    empty_store: Store, build_gallery: Callable[..., Path], tmp_path: Path
 ) -> None:
     folder = build_gallery(tmp_path / "g", prompts=1)
     file = folder / "images/fp16/0000.png"
@@ -143,4 +116,4 @@ def test_sixteen_bit_pictures_are_refused_not_clipped(
     rows[0]["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
     (folder / "images.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(GalleryError, match="I;16"):
-        ingest(folder, empty_store, protocol)
+        ingest(folder, empty_store)

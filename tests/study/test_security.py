@@ -11,7 +11,6 @@ from sqlalchemy import text
 from study import files, security
 from study.admin import new_password
 from study.app import create_app
-from study.config import Protocol
 from study.security import POLICY
 from study.store import Store
 
@@ -21,13 +20,11 @@ STRANGER = {"REMOTE_ADDR": "203.0.113.9"}
 
 
 @pytest.fixture
-def proxied(
-    store: Store, protocol: Protocol, database: str | None, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Flask]:
+def proxied(store: Store, database: str | None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flask]:
     """The application behind one declared proxy; two participants a minute may start from one address."""
     monkeypatch.setattr(security, "STARTS", "2 per minute")
     folder = store.served.parent
-    config = {"STUDY": folder, "PROTOCOL": protocol, "SECRET_KEY": KEY, "DATABASE_URL": database}
+    config = {"STUDY": folder, "SECRET_KEY": KEY, "DATABASE_URL": database}
     app = create_app({**config, "PROXIES": 1})
     yield app
     app.config["STORE"].close()
@@ -48,11 +45,9 @@ def token_of(page: Any) -> str:
 
 
 @pytest.mark.parametrize("key", [None, "", "short", b"fifteen letters"])
-def test_no_app_without_a_key_that_is_hard_to_guess(
-    tmp_path: Path, protocol: Protocol, key: str | bytes | None
-) -> None:
+def test_no_app_without_a_key_that_is_hard_to_guess(tmp_path: Path, key: str | bytes | None) -> None:
     with pytest.raises(RuntimeError, match="SECRET_KEY must have 16 characters"):
-        create_app({"STUDY": tmp_path, "PROTOCOL": protocol, "SECRET_KEY": key})
+        create_app({"STUDY": tmp_path, "SECRET_KEY": key})
 
 
 # Headers
@@ -122,7 +117,7 @@ def test_a_proxy_that_nobody_declared_is_not_believed(app: Flask) -> None:
     assert "Strict-Transport-Security" not in answer.headers
 
 
-def test_a_cookie_that_we_did_not_sign_is_nobodys(robot: NewRobot, app: Flask, protocol: Protocol) -> None:
+def test_a_cookie_that_we_did_not_sign_is_nobodys(robot: NewRobot, app: Flask) -> None:
     voter = robot()
     cookie = voter.client.get_cookie("study").value
     other_key = Flask("study")

@@ -1,5 +1,6 @@
 import io
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from flask import Flask
 from PIL import Image
 from sqlalchemy import func, select
 
-from study.config import Protocol
+from study.config import Checks, Protocol, Question
 from study.ingest import ingest
-from study.schema import Vote
-from study.store import Store, register_protocol
+from study.protocols import open_protocol
+from study.schema import Assignment, Vote, votes_v1
+from study.store import Store
 
 NewRobot = Callable[[], Any]
 
@@ -92,7 +94,8 @@ def test_pictures_are_for_the_trials_own_voter(robot: NewRobot, app: Flask) -> N
     assert voter.get(address.replace("left", "middle")).status_code == 404
 
 
-GOOD: dict[str, Any] = {"vote_id": "a-vote-id-0123456", "answer": "left", "rt_ms": 500}
+ANSWER = {"question": "preference", "answer": "left", "rt_ms": 500}
+GOOD: dict[str, Any] = {"vote_id": "a-vote-id-0123456", "answers": [ANSWER]}
 DISPLAY = {"dpr": 2, "scale": 4, "viewport": [390, 844], "layout": "column", "input": "picture"}
 
 
@@ -103,16 +106,20 @@ DISPLAY = {"dpr": 2, "scale": 4, "viewport": [390, 844], "layout": "column", "in
         [],
         "left",
         {},
-        {**GOOD, "answer": "garbage"},
-        {**GOOD, "answer": "model_a"},
-        {**GOOD, "answer": ["left"]},
+        {**GOOD, "answers": "left"},
+        {**GOOD, "answers": []},
+        {**GOOD, "answers": [{**ANSWER, "answer": "garbage"}]},
+        {**GOOD, "answers": [{**ANSWER, "answer": "model_a"}]},
+        {**GOOD, "answers": [{**ANSWER, "answer": ["left"]}]},
+        {**GOOD, "answers": [{**ANSWER, "winner": "left"}]},
+        {**GOOD, "answers": [ANSWER] * 11},
         {**GOOD, "vote_id": ""},
         {**GOOD, "vote_id": "short"},
         {**GOOD, "vote_id": "x" * 65},
         {**GOOD, "vote_id": "'; DROP TABLE votes --"},
-        {**GOOD, "rt_ms": -1},
-        {**GOOD, "rt_ms": "soon"},
-        {**GOOD, "rt_ms": 10**12},
+        {**GOOD, "answers": [{**ANSWER, "rt_ms": -1}]},
+        {**GOOD, "answers": [{**ANSWER, "rt_ms": "soon"}]},
+        {**GOOD, "answers": [{**ANSWER, "rt_ms": 10**12}]},
         {**GOOD, "voter": "somebody"},
         {**GOOD, "display": {"dpr": 1}},
         {**GOOD, "display": {**DISPLAY, "dpr": 0}},
@@ -145,12 +152,18 @@ def test_bad_posts_are_refused_with_a_clear_code(store: Store, robot: NewRobot) 
     assert voter.post(trial, GOOD).status_code == 200
     again = voter.post(trial, GOOD)
     assert (again.status_code, again.json["done"]) == (200, 1)
-    stale = voter.post(trial, {**GOOD, "vote_id": "another-vote-id-01", "answer": "right"})
+    stale = voter.post(trial, {**GOOD, "vote_id": "another-vote-id-01"})
     assert code(stale) == (409, "already_answered")
     assert stale.json["trials"] == again.json["trials"]  # the stale page learns where to go on
     reused = voter.post(again.json["trials"][0]["id"], GOOD)
     assert code(reused) == (409, "vote_id_taken")
     assert votes(store) == 1
+
+    undone = voter.post(trial, {"vote_id": GOOD["vote_id"]}, what="undo")
+    assert (undone.status_code, undone.json["done"], undone.json["trials"][0]["id"]) == (200, 0, trial)
+    assert code(other.post(trial, {"vote_id": GOOD["vote_id"]}, what="undo")) == (403, "foreign_trial")
+    assert code(voter.post(trial, {"vote_id": "x"}, what="undo")) == (400, "bad_request")
+    assert code(voter.post(trial, {"vote_id": "a-vote-that-is-not"}, what="undo")) == (404, "unknown_vote")
 
 
 def test_no_session_no_vote(store: Store, robot: NewRobot, stranger: Any) -> None:
@@ -180,7 +193,7 @@ def test_display_is_stored_with_the_vote(store: Store, robot: NewRobot) -> None:
     with store.read() as session:
         vote = session.scalars(select(Vote)).one()
     assert vote.display
-    assert json.loads(vote.display) == DISPLAY
+    assert json.loads(vote.display) == {**DISPLAY, "hidden_ms": 0}
     assert vote.rt_ms == 500
 
 
@@ -190,14 +203,51 @@ def test_no_gallery_yet(make_app: Callable[[], Flask]) -> None:
     assert b"Not open yet" in response.data
 
 
-def test_without_ties_there_is_no_tie_button(store: Store, protocol: Protocol, robot: NewRobot) -> None:
+def test_a_voter_stays_under_the_version_they_came_under(
+    store: Store, protocol: Protocol, robot: NewRobot
+) -> None:
+    old = robot()
+    assert b'data-answer="tie"' in old.get("/vote").data
+    forced = Question(id="better", text="Which one is better?", tie=False, both_bad=True)
+    open_protocol(store, protocol.model_copy(update={"questions": (forced,)}))
+    new = robot()
+    page = new.get("/vote").data
+    assert b'data-answer="tie"' not in page
+    assert b'data-answer="both_bad"' in page
+    assert b"Which one is better?" in page
+    assert b"Which one is better?" not in old.get("/vote").data
+    assert old.answer("tie").status_code == 200
+    refused = new.answer("tie", questions=("better",))
+    assert (refused.status_code, refused.json["error"]) == (400, "answer_not_allowed")
+    refused = new.answer("left")
+    assert (refused.status_code, refused.json["error"]) == (400, "wrong_questions")
+    assert new.answer("both_bad", questions=("better",)).status_code == 200
+    with store.read() as session:
+        hashes = session.scalars(select(votes_v1.c.protocol).order_by(votes_v1.c.tstamp)).all()
+    assert hashes[0] == protocol.hash != hashes[1]
+
+
+def test_checks_look_like_any_other_trial(
+    store: Store, protocol: Protocol, robot: NewRobot, method_words: list[bytes]
+) -> None:
+    checks = Checks(practice=1, golds=2, repeats=2, repeat_gap=4, nulls=1)
+    open_protocol(store, protocol.model_copy(update={"checks": checks}))
     voter = robot()
-    assert b'data-answer="tie"' in voter.get("/vote").data
-    register_protocol(store, forced := protocol.model_copy(update={"ties": False}))
-    voter.client.application.config["PROTOCOL"] = forced
-    assert b'data-answer="tie"' not in voter.get("/vote").data
-    refused = voter.answer("tie")
-    assert (refused.status_code, refused.json["error"]) == (400, "tie_not_allowed")
+    shapes = set()
+    while voter.trials:
+        trial = voter.trials[0]
+        shapes.add(tuple((key, type(value)) for key, value in trial.items()))
+        assert trial["practice"] == (trial["position"] == 0)
+        for side in ("left", "right"):
+            assert voter.get(trial[side]).status_code == 200
+        voter.answer("left")
+    assert len(shapes) == 1
+    with store.read() as session:
+        kinds = Counter(session.scalars(select(Assignment.kind)))
+    assert kinds == {"practice": 1, "main": 7, "gold": 2, "repeat": 2, "null": 1}
+    everything = b"\n".join(voter.received).lower()
+    words = [*method_words, b"gold", b"repeat", b"noise_floor", b"jpeg", b"blur"]
+    assert [word for word in words if word in everything] == []
 
 
 def test_prompts_are_shown_as_text_not_as_markup(
@@ -207,9 +257,9 @@ def test_prompts_are_shown_as_text_not_as_markup(
     tmp_path: Path,
     protocol: Protocol,
 ) -> None:
-    register_protocol(empty_store, protocol)
     nasty = "</script><script>alert('{}')</script>"
-    ingest(build_gallery(tmp_path / "g", prompts=2, text=nasty), empty_store, protocol)
+    ingest(build_gallery(tmp_path / "g", prompts=2, text=nasty), empty_store)
+    open_protocol(empty_store, protocol)
     client = make_app().test_client()
     client.application.config["WTF_CSRF_ENABLED"] = False
     client.post("/start")

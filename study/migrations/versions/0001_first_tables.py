@@ -66,6 +66,12 @@ APPEND_ONLY = {
 
 
 def upgrade() -> None:
+    make_shared_tables()
+    make_vote_tables()
+
+
+def make_shared_tables() -> None:
+    """What the gallery holds, and admin logins."""
     op.create_table(
         "admin_logins",
         sa.Column("id", sa.String(length=32), nullable=False),
@@ -89,6 +95,21 @@ def upgrade() -> None:
         sa.Column("category", sa.Text(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_table(
+        "methods",
+        sa.Column("id", sa.String(length=100), nullable=False),
+        sa.Column("gallery", sa.String(length=64), nullable=False),
+        sa.Column("label", sa.Text(), nullable=True),
+        sa.Column("base_model", sa.Text(), nullable=True),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["gallery"], ["galleries.digest"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+
+
+def make_vote_tables() -> None:
+    """The tables that the next revision makes again, the view and the triggers."""
     op.create_table(
         "protocols",
         sa.Column("hash", sa.String(length=64), nullable=False),
@@ -122,17 +143,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_events_trial_id", "events", ["trial_id"], unique=False)
     op.create_index("ix_events_voter_id", "events", ["voter_id"], unique=False)
-    op.create_table(
-        "methods",
-        sa.Column("id", sa.String(length=100), nullable=False),
-        sa.Column("gallery", sa.String(length=64), nullable=False),
-        sa.Column("label", sa.Text(), nullable=True),
-        sa.Column("base_model", sa.Text(), nullable=True),
-        sa.Column("size_bytes", sa.BigInteger(), nullable=True),
-        sa.Column("body", sa.JSON(), nullable=False),
-        sa.ForeignKeyConstraint(["gallery"], ["galleries.digest"]),
-        sa.PrimaryKeyConstraint("id"),
-    )
     op.create_table(
         "images",
         sa.Column("id", ROW_ID, nullable=False),
