@@ -132,6 +132,7 @@ def test_votes_of_a_session_are_exactly_those_exported_and_rated(
         "layout": "row",
         "input": "key",
         "hidden_ms": 0,
+        "inspection": {"zoom": 0, "pan": 0, "flip": 0, "largest": 1},
     }
 
     rated = json.loads(command("elo", "compute", tmp_path / "votes.jsonl", "--bootstrap", "0", "--json"))
