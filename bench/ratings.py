@@ -1,6 +1,6 @@
 """Time this package beside others on the same synthetic votes, in one run.
 
-    .venv/bin/python bench/elo.py [--sizes 10000,80000] [--repeats 5] [--peers /tmp/peers]
+    .venv/bin/python bench/ratings.py [--sizes 10000,80000] [--repeats 5] [--peers /tmp/peers]
 
 10 methods, 15 % ties, seed 0. Peers (evalica, choix, arena-rank) are imported from the site-packages of
 the virtual environment --peers if they are there, after our own; a peer that cannot be imported is named.
