@@ -13,6 +13,7 @@ medians; ratios are medians of the ratios within a repeat, in which contenders t
 """
 
 import argparse
+import math
 import os
 import statistics
 import sys
@@ -30,6 +31,7 @@ import pandas as pd
 
 import elo
 from elo.counts import count
+from elo.intervals import bootstrap
 from elo.online import sequential_elo
 from elo.paired import fit_bradley_terry
 
@@ -130,6 +132,7 @@ def ours(
     frame.to_parquet(path)
     votes = elo.read_votes(frame)
     counts = count(votes)
+    fitted = fit_bradley_terry(counts)
     names = {key: lists[key] for key in ("model_a", "model_b", "winner")}
 
     def one_more() -> None:
@@ -153,6 +156,7 @@ def ours(
         ],
         "sequential Elo": [("elo", "codes", lambda: sequential_elo(votes))],
         "bootstrap": [
+            ("elo, over votes, rounds alone", "counts", lambda: bootstrap(counts, fitted, rounds=ROUNDS)),
             ("elo, over votes, whole table", "codes", lambda: rate(bootstrap=ROUNDS, cluster="vote")),
             ("elo, over 500 judges, whole table", "codes", lambda: rate(bootstrap=ROUNDS, cluster="judge")),
         ],
@@ -166,14 +170,23 @@ def ours(
 
 
 def measure(contenders: list[Contender], repeats: int) -> list[list[float]]:
-    """Seconds of each contender in each repeat; they take turns, after one round that does not count."""
+    """Seconds of each contender in each repeat; they take turns, after one round that does not count.
+
+    In its turn a contender works for 50 ms at least and the mean of its runs counts, so that a short one is
+    not timed while it fetches its code and data back into the caches that the one before has filled.
+    """
     seconds: list[list[float]] = [[] for _ in contenders]
+    runs = [1] * len(contenders)
     for turn in range(repeats + 1):
-        for times, (_, _, work) in zip(seconds, contenders, strict=True):
+        for i, (_, _, work) in enumerate(contenders):
             start = time.perf_counter()
-            work()
+            for _ in range(runs[i]):
+                work()
+            mean = (time.perf_counter() - start) / runs[i]
             if turn:
-                times.append(time.perf_counter() - start)
+                seconds[i].append(mean)
+            else:
+                runs[i] = math.ceil(0.05 / mean)
     return seconds
 
 
