@@ -6,7 +6,7 @@ from pathlib import Path
 
 from diffusers import DiffusionPipeline
 
-from generator.methods import Method, naive
+from generator.methods import Method, mixdq, naive, svdquant
 from generator.models import BaseModel
 from qsched.coefficients import Coefficients, read_coefficients
 from qsched.schedulers import twin_of
@@ -52,4 +52,4 @@ def over(method: Method) -> Method:
     )
 
 
-METHODS = [over(method) for method in naive.METHODS]
+METHODS = [over(method) for method in (*naive.METHODS, *mixdq.METHODS, *svdquant.METHODS)]
