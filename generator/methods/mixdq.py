@@ -35,7 +35,7 @@ from generator.quantize.split import BosLinear, SplitConv2d, hidden_channels
 from generator.sweep import render, software_versions
 
 ALLOCATIONS = Path(__file__).parent.parent / "allocations"
-CALIBRATION_PROMPTS, SENSITIVITY_PROMPTS = 32, 16
+CALIBRATION_PROMPTS, SENSITIVITY_PROMPTS = 32, 8
 CONTENT = ("*.ff.*", "*.attn2.*")
 CONTENT_BITS, QUALITY_BITS = (2, 4, 8), (4, 8)
 SPLITS = (*np.linspace(0.46, 1.36, 10).round(2).tolist(), 1.0)  # mean bits of content / mean bits of quality
