@@ -56,6 +56,7 @@ def run(
     Example: generator run --model shapes --methods fp16,w4a8,qsched-w4a8 -n 48 -o runs/gallery
     """
     base, chosen = _model_and_methods(model, list(dict.fromkeys(methods.split(","))))
+    from generator.methods.mixdq import AllocationError
     from generator.prompts import PromptError, read_prompts, shapes_prompts, subset
     from generator.sweep import SweepError
     from generator.sweep import run as sweep
@@ -67,7 +68,7 @@ def run(
         prompts = subset(prompts, count) if count else prompts
         prompt_set = str(prompt_file or "shapes")
         made = sweep(base, chosen, prompts, output, prompt_set=prompt_set, batch_size=batch_size)
-    except (PromptError, SweepError, GalleryError, CoefficientsError) as error:
+    except (PromptError, SweepError, GalleryError, CoefficientsError, AllocationError) as error:
         raise _BadInput(str(error)) from None
     click.echo(f"{output}: {made} new images, {len(chosen)} methods × {len(prompts)} prompts. Show it with")
     click.echo(f"  study init STUDY && study ingest {output} --study STUDY && study serve --study STUDY")
@@ -99,3 +100,19 @@ def calibrate(model: str, method: str, how: str, captions: int, heldout: int, ou
     path = output or coefficients_file(base, method)
     search(base, chosen, path, how=how, captions=captions, heldout=heldout)
     click.echo(f"{path}: written. Look at it with\n  qsched show {path}")
+
+
+@cli.command()
+@click.option("--model", default="shapes", show_default=True, help="Base model.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: where mixdq-w4a8 looks.")
+def allocate(model: str, output: Path | None) -> None:
+    """Measure how much each layer suffers from few bits, and share out 4 bits a weight for mixdq-w4a8.
+
+    Example: generator allocate --model shapes
+    """
+    base, _ = _model_and_methods(model, [])
+    from generator.methods.mixdq import allocation_file, measure_and_allocate
+
+    path = output or allocation_file(base)
+    file = measure_and_allocate(base, path)
+    click.echo(f"{path}: written, {file['mean_weight_bits']} bits a weight")

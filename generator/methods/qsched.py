@@ -1,4 +1,4 @@
-"""Q-Sched: naive quantization under a scheduler whose coefficients were searched for it."""
+"""Q-Sched: any quantized model under a scheduler whose coefficients were searched for it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ from pathlib import Path
 
 from diffusers import DiffusionPipeline
 
-from generator.methods import Method
-from generator.methods.naive import NOTES, quantize_backbone
+from generator.methods import Method, mixdq, naive, svdquant
 from generator.models import BaseModel
 from qsched.coefficients import Coefficients, read_coefficients
 from qsched.schedulers import twin_of
@@ -31,11 +30,26 @@ def set_scheduler(pipeline: DiffusionPipeline, coefficients: Coefficients) -> No
     )
 
 
-def _apply(pipeline: DiffusionPipeline, base: BaseModel) -> Coefficients:
-    quantize_backbone(pipeline, base, 4, 8)
-    coefficients = read_coefficients(coefficients_file(base, "w4a8")).coefficients
-    set_scheduler(pipeline, coefficients)
-    return coefficients
+def over(method: Method) -> Method:
+    """Q-Sched over `method`, which stays as it is.
+
+    Applying it raises CoefficientsError where `generator calibrate --method …` has not been run for it.
+    """
+
+    def apply(pipeline: DiffusionPipeline, base: BaseModel) -> Coefficients:
+        coefficients = read_coefficients(coefficients_file(base, method.id)).coefficients
+        method.apply(pipeline, base)
+        set_scheduler(pipeline, coefficients)
+        return coefficients
+
+    return Method(
+        f"qsched-{method.id}",
+        f"Q-Sched {method.label.removesuffix(' naive')}",
+        method.weight_bits,
+        method.act_bits,
+        f"Q-Sched coefficients over {method.id}: {method.notes}",
+        apply,
+    )
 
 
-METHODS = [Method("qsched-w4a8", "Q-Sched W4A8", 4, 8, f"Q-Sched coefficients over w4a8: {NOTES}", _apply)]
+METHODS = [over(method) for method in (*naive.METHODS, *mixdq.METHODS, *svdquant.METHODS)]

@@ -8,7 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from generator.quantize import QuantConv2d, QuantLinear, quantize_model
+from generator.quantize import Dynamic, QuantConv2d, QuantLinear, Weights, quantize_model
 
 SKIP = ("conv_in", "conv_out", "time_embedding.*")
 
@@ -40,15 +40,15 @@ def output(model):
 def test_more_bits_come_closer_to_float(unet):
     full = output(unet)
     errors = [
-        (output(quantize_model(unet, w, a, SKIP)) - full).square().mean().item()
-        for w, a in [(8, None), (8, 8), (4, 8), (4, 4)]
+        (output(quantize_model(unet, Weights(w), acts, SKIP)) - full).square().mean().item()
+        for w, acts in [(8, None), (8, Dynamic(8)), (4, Dynamic(8)), (4, Dynamic(4))]
     ]
     assert errors == sorted(errors)
     assert errors[0] > 0 and errors[1] < 0.01 * errors[-1]
 
 
 def test_all_but_the_skipped_layers_are_quantized(unet):
-    quantized = quantize_model(unet, 4, 8, SKIP)
+    quantized = quantize_model(unet, Weights(4), Dynamic(8), SKIP)
     kinds = {name: type(layer) for name, layer in quantized.named_modules()}
     for name, layer in unet.named_modules():
         if isinstance(layer, nn.Linear | nn.Conv2d):
@@ -59,21 +59,21 @@ def test_all_but_the_skipped_layers_are_quantized(unet):
 
 def test_the_original_stays_and_the_copy_is_deterministic(unet):
     before = output(unet)
-    first, second = quantize_model(unet, 4, 4), quantize_model(unet, 4, 4)
+    first, second = (quantize_model(unet, Weights(4), Dynamic(4)) for _ in range(2))
     assert torch.equal(output(unet), before)
     assert torch.equal(output(first), output(second))
 
 
 def test_a_shared_layer_stays_shared():
     layer = nn.Linear(3, 3)
-    quantized = quantize_model(nn.ModuleDict({"a": layer, "b": layer}), 8, 8)
+    quantized = quantize_model(nn.ModuleDict({"a": layer, "b": layer}), Weights(8), None)
     assert quantized["a"] is quantized["b"]
 
 
 def test_nothing_stays_in_full_precision_silently(unet):
     with pytest.raises(ValueError, match="'conv_inn' matches no"):
-        quantize_model(unet, 8, 8, ["conv_inn"])
+        quantize_model(unet, Weights(8), None, ["conv_inn"])
     with pytest.raises(ValueError, match="left to quantize"):
-        quantize_model(unet, 8, 8, ["*"])
+        quantize_model(unet, Weights(8), None, ["*"])
     with pytest.raises(ValueError, match="left to quantize"):
-        quantize_model(nn.ReLU(), 8, 8)
+        quantize_model(nn.ReLU(), Weights(8), None)

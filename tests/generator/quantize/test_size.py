@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from generator.quantize import QuantLinear, quantize_model, size_bytes
+from generator.quantize import Dynamic, QuantLinear, Static, Weights, quantize_model, size_bytes
 
 
 class Net(nn.Module):
@@ -29,15 +29,19 @@ def bytes_on_disk(model, path):
     return len(content) - 8 - struct.unpack("<Q", content[:8])[0]
 
 
-@pytest.mark.parametrize("bits", [None, 2, 4, 5, 8])
-def test_size_is_what_safetensors_writes(bits, tmp_path):
-    model = Net() if bits is None else quantize_model(Net(), bits, 8, ["head"])
+@pytest.mark.parametrize(
+    "weights",
+    [None, *map(Weights, (2, 3, 4, 6, 8)), Weights(4, group=2), Weights(4, group=2, symmetric=False)],
+)
+def test_size_is_what_safetensors_writes(weights, tmp_path):
+    model = quantize_model(Net(), weights, Static(8, -1, 1), ["head"]) if weights else Net()
     assert size_bytes(model) == bytes_on_disk(model, tmp_path / "model.safetensors")
 
 
 def test_size_by_hand():
     # 5 rows of 7 four-bit values: 4 bytes each, with padding; 5 scales and 5 biases of 2 bytes.
-    assert size_bytes(QuantLinear.from_float(nn.Linear(7, 5), 4, 8)) == 5 * 4 + 5 * 2 + 5 * 2
+    layer = QuantLinear.from_float(nn.Linear(7, 5), Weights(4), Dynamic(8))
+    assert size_bytes(layer) == 5 * 4 + 5 * 2 + 5 * 2
     assert size_bytes(nn.Linear(7, 5).double()) == 2 * (35 + 5)
 
 
@@ -48,7 +52,7 @@ def test_tied_weights_are_counted_once():
 
 
 def test_running_does_not_change_the_size():
-    model = quantize_model(nn.Sequential(nn.Linear(4, 4)), 4, 4)
+    model = quantize_model(nn.Sequential(nn.Linear(4, 4)), Weights(4), Dynamic(4))
     before = size_bytes(model)
     model(torch.ones(1, 4))
     assert size_bytes(model.to(torch.bfloat16)) == before

@@ -1,0 +1,75 @@
+"""What arrives at a model's layers while it runs: tokens to calibrate on, and ranges.
+
+`run` is any function that runs the model; it is called once.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+TOKENS = 128  # kept of each call of a layer
+
+
+@contextmanager
+def watching(model: nn.Module, names: Sequence[str], look: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """Call `look(name, input)` whenever one of the named layers is called, until the block ends."""
+
+    def hook(name: str) -> Callable[..., None]:
+        return lambda _layer, arguments: look(name, arguments[0].detach())
+
+    handles = [model.get_submodule(name).register_forward_pre_hook(hook(name)) for name in names]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def input_tokens(model: nn.Module, names: Sequence[str], run: Callable[[], Any]) -> dict[str, Tensor]:
+    """Tokens (n, in) that arrive at each of the named Linear layers: up to TOKENS of every call, at random.
+
+    Which tokens are kept depends on their number alone, so layers with the same input keep the same ones.
+
+    Raises:
+        ValueError: a layer that `run` never calls.
+    """
+    kept: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def look(name: str, x: Tensor) -> None:
+        tokens = x.flatten(0, -2)
+        chosen = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))[:TOKENS]
+        kept[name].append(tokens[chosen.to(x.device)].float())
+
+    with watching(model, names, look):
+        run()
+    return {name: torch.cat(_called(name, tokens)) for name, tokens in kept.items()}
+
+
+@torch.no_grad()
+def input_ranges(
+    model: nn.Module, names: Sequence[str], run: Callable[[], Any]
+) -> dict[str, tuple[float, float]]:
+    """The least and the largest value that arrive at each of the named layers.
+
+    Raises:
+        ValueError: a layer that `run` never calls.
+    """
+    kept: dict[str, list[Tensor]] = {name: [] for name in names}
+
+    def look(name: str, x: Tensor) -> None:
+        kept[name].append(torch.stack(x.aminmax()).float())
+
+    with watching(model, names, look):
+        run()
+    seen = {name: torch.stack(_called(name, ranges)) for name, ranges in kept.items()}
+    return {name: (float(x[:, 0].min()), float(x[:, 1].max())) for name, x in seen.items()}
+
+
+def _called(name: str, seen: list[Tensor]) -> list[Tensor]:
+    if not seen:
+        raise ValueError(f"layer {name!r} is never called, so it cannot be calibrated")
+    return seen

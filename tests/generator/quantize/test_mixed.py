@@ -1,0 +1,79 @@
+import itertools
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+if not os.environ.get("CI"):  # in CI a missing torch is a failure
+    pytest.importorskip("torch")
+import numpy as np
+import torch
+from torch import nn
+
+from generator.quantize import Weights, quantized
+from generator.quantize.mixed import allocate, mean_bits, sensitivities, sqnr
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data(), layers=st.integers(1, 5), mean=st.floats(2, 8))
+def test_allocation_is_the_best_of_all(data, layers, mean):
+    bits = (2, 4, 8)
+    score = st.floats(-10, 50, allow_nan=False)
+    scores = {f"l{i}": {b: data.draw(score) for b in bits} for i in range(layers)}
+    sizes = {name: data.draw(st.integers(1, 10_000)) for name in scores}
+    chosen = allocate(scores, sizes, mean)
+    assert set(chosen) == set(scores) and mean_bits(chosen, sizes) <= mean * (1 + 1e-6)
+    best = max(
+        sum(scores[name][b] for name, b in zip(scores, choice, strict=True))
+        for choice in itertools.product(bits, repeat=layers)
+        if sum(b * n for b, n in zip(choice, sizes.values(), strict=True)) <= mean * sum(sizes.values())
+    )
+    assert sum(scores[name][b] for name, b in chosen.items()) >= best - 1e-6 * (1 + abs(best))
+
+
+def test_small_differences_between_scores_near_one_count():
+    """As SSIMs are; all but the last, l23, want their eight bits."""
+    scores = {f"l{i}": {4: 1 - 2e-5, 8: 1.0} for i in range(24)}
+    scores["l23"] = {4: 1 - 1e-6, 8: 1.0}
+    chosen = allocate(scores, dict.fromkeys(scores, 100), 8 - 4 / 24)
+    assert [name for name, bits in chosen.items() if bits == 4] == ["l23"]
+
+
+def test_a_budget_that_cannot_be_met_is_refused():
+    with pytest.raises(ValueError, match="mean of 3"):
+        allocate({"a": {4: 1.0, 8: 2.0}}, {"a": 10}, 3)
+
+
+def test_more_budget_never_scores_less():
+    rng = np.random.default_rng(0)
+    scores = {f"l{i}": dict(zip((2, 4, 8), np.sort(rng.random(3)), strict=True)) for i in range(12)}
+    sizes = {name: int(n) for name, n in zip(scores, rng.integers(1, 100, 12), strict=True)}
+    totals = [
+        sum(scores[name][b] for name, b in allocate(scores, sizes, mean).items()) for mean in (2, 3, 4, 5, 8)
+    ]
+    assert totals == sorted(totals)
+
+
+def test_sqnr_by_hand():
+    assert sqnr(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5])) == pytest.approx(20.0)  # 25 / 0.25
+    assert sqnr(torch.ones(2), torch.ones(2)) == float("inf")
+
+
+@torch.no_grad()
+def test_sensitivities_are_of_one_layer_at_a_time():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    before, x = [*model], torch.randn(5, 8)
+    target = model(x)
+
+    def make(name, bits):
+        return quantized(before[int(name)], Weights(bits), None)
+
+    found = sensitivities(model, ["0", "1"], (2, 4, 8), make, lambda: sqnr(target, model(x)))
+    assert [*model] == before
+    for name in ("0", "1"):
+        layers = list(before)
+        layers[int(name)] = make(name, 4)
+        assert found[name][4] == sqnr(target, nn.Sequential(*layers)(x))
+        assert found[name][2] < found[name][4] < found[name][8]
