@@ -49,14 +49,15 @@ def test_a_study_is_made_and_shown_from_the_installed_wheel_alone(wheel, tmp_pat
 import pathlib, runpy, sys
 import study, study.cli
 assert pathlib.Path(study.__file__).is_relative_to({str(site)!r}), study.__file__
-for arguments in (["init", "s"], ["ingest", {str(ROOT / "demo" / "gallery")!r}, "--study", "s"]):
+gallery = {str(ROOT / "demo" / "gallery")!r}
+for arguments in (["init", "s"], ["ingest", gallery, "--study", "s"], ["open", "--study", "s"]):
     study.cli.cli(arguments, standalone_mode=False)
 from study.app import create_app
-from study.config import read_protocol
-folder = pathlib.Path("s").resolve()
-app = create_app({{"STUDY": folder, "PROTOCOL": read_protocol(folder), "SECRET_KEY": "x" * 32}})
+app = create_app({{"STUDY": pathlib.Path("s").resolve(), "SECRET_KEY": "x" * 32}})
 client = app.test_client()
 assert b"Start" in client.get("/").data
 assert client.get("/static/vote.js").status_code == 200
+study.cli.cli(["export", "--study", "s", "-o", "votes.csv"], standalone_mode=False)
+assert "## Protocol" in pathlib.Path("README.md").read_text()
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=home, env=env)
