@@ -189,11 +189,12 @@ def test_starting_needs_a_token(app: Flask) -> None:
 
 def test_display_is_stored_with_the_vote(store: Store, robot: NewRobot) -> None:
     voter = robot()
-    assert voter.post(voter.trials[0]["id"], {**GOOD, "display": DISPLAY}).status_code == 200
+    display = {**DISPLAY, "inspection": {"zoom": 2, "pan": 1, "flip": 3, "largest": 4}}
+    assert voter.post(voter.trials[0]["id"], {**GOOD, "display": display}).status_code == 200
     with store.read() as session:
         vote = session.scalars(select(Vote)).one()
     assert vote.display
-    assert json.loads(vote.display) == {**DISPLAY, "hidden_ms": 0}
+    assert json.loads(vote.display) == {**display, "hidden_ms": 0}
     assert vote.rt_ms == 500
 
 
