@@ -76,27 +76,28 @@ def table(found: dict[str, dict[str, list[StepError]]]) -> Table:
 
 
 def plot(found: dict[str, dict[str, list[StepError]]], out: str) -> None:
-    """Errors step by step, and what the best scalars leave of them."""
+    """The removable share of the error, step by step."""
     mpl.rcParams.update({"font.size": 9, "svg.fonttype": "none", "pdf.fonttype": 42})
     figure, axes = plt.subplots(
-        1, len(found), figsize=(2.3 * len(found) + 0.8, 2.8), sharey=True, layout="constrained"
+        1, len(found), figsize=(2 * len(found) + 0.8, 2.6), sharey=True, layout="constrained"
     )
     colours = {"own": "#0072B2", "gathered": "#D55E00"}
     for axis, (name, kinds) in zip(axes, found.items(), strict=True):
+        ends = {label: 100 * errors[-1].removable for label, errors in kinds.items()}
         for label, errors in kinds.items():
-            steps = range(1, len(errors) + 1)
-            axis.plot(steps, [e.error for e in errors], "-o", color=colours[label], ms=4)
-            axis.plot(steps, [e.left for e in errors], ":o", color=colours[label], ms=4, mfc="white")
+            steps = list(range(1, len(errors) + 1))
+            axis.plot(steps, [100 * e.removable for e in errors], "-o", color=colours[label], ms=4)
+            above = ends[label] == max(ends.values())
             axis.annotate(
                 label,
-                (1, errors[0].error),
-                xytext=(0, 7 if label == "gathered" else -13),
+                (steps[-1], ends[label]),
+                xytext=(5, 1 if above else -8),
                 textcoords="offset points",
                 color=colours[label],
             )
-        axis.set(title=name, xlabel="step", yscale="log", xticks=list(steps))
+        axis.set(title=name, xlabel="step", xticks=steps, xlim=(0.8, steps[-1] + 1.5), ylim=(-1, 20))
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].set_ylabel("relative squared error of the next sample\n(dotted: with the best two scalars)")
+    axes[0].set_ylabel("error that the best (c_x, c_eps)\ncould remove, %")
     figure.savefig(out)
 
 
