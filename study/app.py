@@ -30,6 +30,7 @@ def create_app(config: Mapping[str, Any]) -> Flask:
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",
         PERMANENT_SESSION_LIFETIME=timedelta(days=30),
+        SESSION_REFRESH_EACH_REQUEST=False,  # a cookie with each picture would tell the second it was sent
         MAX_CONTENT_LENGTH=16 * 1024,
         WTF_CSRF_TIME_LIMIT=None,  # a voter may take a long break; the token lives as long as the session
         WTF_CSRF_SSL_STRICT=False,  # it would ask for the Referer that our Referrer-Policy withholds

@@ -260,8 +260,8 @@ def test_sides_of_a_quota_are_balanced_where_voters_leave_the_choice(
         quotas = session.scalars(select(QuotaRow)).all()
         told = sides(session, PROTOCOLS["plain"].hash)
     lefts = [quota.lefts for quota in quotas]
-    assert told == (sum(lefts), 72, max(abs(2 * left - 4) for left in lefts))
-    assert {quota.votes for quota in quotas} == {4}
+    assert told == (sum(lefts), 72, max(abs(2 * quota.lefts - quota.votes) for quota in quotas))
+    assert {quota.votes for quota in quotas} <= {3, 4, 5}  # nobody sees a pair twice, so not always 4
     assert sum(abs(2 * quota.lefts - quota.load) for quota in quotas) <= 18  # coins alone: 27
 
 
