@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from elo.counts import GROUPS, LEFT, RIGHT, TIE, Counts
+from elo.counts import GROUPS, Counts, from_wins
 from elo.errors import SettingsError
 from elo.paired import BATCH_CELLS, Fit, fit_rounds, prior_cells
 from elo.tally import Tally
@@ -76,7 +76,8 @@ def bootstrap(
     m = len(counts.names)
     # A side that is not fitted need not be drawn: half the cells, half the time.
     forget = cluster == "vote" and like.side is None
-    flat = (_without_sides(counts.number) if forget else counts.number).reshape(-1)
+    drawn = from_wins(counts.names, counts.wins, counts.ties) if forget else counts
+    flat = drawn.number.reshape(-1)
     used = np.flatnonzero(flat)
     if cluster == "vote":
         clusters = round(counts.total)
@@ -103,15 +104,6 @@ def bootstrap(
         theta[first : first + size] = fit_rounds(number.reshape(size, 3, m, m) + prior, like)
     draws = theta[~np.isnan(theta[:, 0])]
     return Bootstrap(draws, cluster, clusters, rounds, rounds - len(draws), seed)
-
-
-def _without_sides(number: np.ndarray) -> np.ndarray:
-    """Cells (3, m, m) in which the winner stands on the left, and of two that tied the first."""
-    ties = number[TIE]
-    folded = np.zeros_like(number)
-    folded[LEFT] = number[LEFT] + number[RIGHT].T
-    folded[TIE] = np.triu(ties + ties.T)
-    return folded
 
 
 def percentile_intervals(draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:
