@@ -9,6 +9,7 @@ from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
 from study import admin, files, voting
+from study.languages import speak
 from study.security import secure
 from study.store import open_store
 
@@ -40,6 +41,7 @@ def create_app(config: Mapping[str, Any]) -> Flask:
     app.register_blueprint(admin.bp)
     app.register_error_handler(HTTPException, _say_it)
     secure(app)
+    speak(app)
     app.config["STORE"] = open_store(app.config["STUDY"], app.config.get("DATABASE_URL"))
     app.context_processor(lambda: {"protocol": voting.protocol_for(None)})
     return app
