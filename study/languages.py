@@ -35,8 +35,9 @@ def _select() -> str:
     if asked in offered:
         session["lang"] = asked
         return asked
-    chosen = session.get("lang")
-    return chosen if chosen in offered else request.accept_languages.best_match(offered) or SOURCE
+    if session.get("lang") in offered:
+        return str(session["lang"])
+    return request.accept_languages.best_match(offered) or SOURCE
 
 
 def _for_templates() -> dict[str, str]:
