@@ -26,7 +26,7 @@ from generator.fidelity import psnr, ssim
 from generator.methods import all_methods
 from generator.models import MODELS
 from generator.prompts import SHAPES_STREAMS, shapes_prompts
-from generator.quantize import size_bytes
+from generator.quantize import numbers_bytes, size_bytes
 from generator.shapes.networks import WEIGHTS, load
 from generator.shapes.reader import ATTRIBUTES, Reader, correct
 from generator.shapes.scenes import sample_scenes
@@ -55,9 +55,9 @@ def measure(method, prompts, scenes, scorers, reader, full):
     """Bytes, and for each measure one number a picture; the pictures themselves under "pictures"."""
     began = time.process_time()
     pipeline = BASE.load()
-    coefficients = method.apply(pipeline, BASE)
+    numbers = method.apply(pipeline, BASE)
     applied = time.process_time() - began
-    size = size_bytes(getattr(pipeline, BASE.backbone)) + (4 * coefficients.steps if coefficients else 0)
+    size = size_bytes(getattr(pipeline, BASE.backbone)) + numbers_bytes(numbers)
     pictures = torch.cat(
         [render(pipeline, BASE, prompts[i : i + BATCH]) for i in range(0, len(prompts), BATCH)]
     )

@@ -56,7 +56,7 @@ def run(
     Example: generator run --model shapes --methods fp16,w4a8,qsched-w4a8 -n 48 -o runs/gallery
     """
     base, chosen = _model_and_methods(model, list(dict.fromkeys(methods.split(","))))
-    from generator.methods.mixdq import AllocationError
+    from generator.methods import MethodError
     from generator.prompts import PromptError, read_prompts, shapes_prompts, subset
     from generator.sweep import SweepError
     from generator.sweep import run as sweep
@@ -68,7 +68,7 @@ def run(
         prompts = subset(prompts, count) if count else prompts
         prompt_set = str(prompt_file or "shapes")
         made = sweep(base, chosen, prompts, output, prompt_set=prompt_set, batch_size=batch_size)
-    except (PromptError, SweepError, GalleryError, CoefficientsError, AllocationError) as error:
+    except (PromptError, SweepError, GalleryError, CoefficientsError, MethodError) as error:
         raise _BadInput(str(error)) from None
     click.echo(f"{output}: {made} new images, {len(chosen)} methods × {len(prompts)} prompts. Show it with")
     click.echo(f"  study init STUDY && study ingest {output} --study STUDY && study serve --study STUDY")
@@ -116,3 +116,25 @@ def allocate(model: str, output: Path | None) -> None:
     path = output or allocation_file(base)
     file = measure_and_allocate(base, path)
     click.echo(f"{path}: written, {file['mean_weight_bits']} bits a weight")
+
+
+@cli.command()
+@click.option("--model", default="shapes", show_default=True, help="Base model.")
+@click.option("--method", default="w4a8", show_default=True, help="Method whose error is measured.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: where the methods look.")
+def ptqd(model: str, method: str, output: Path | None) -> None:
+    """Measure what quantization does to the model output of every step, for ptqd-M and ptqd-released-M.
+
+    Example: generator ptqd --model shapes --method w4a8
+    """
+    base, (chosen,) = _model_and_methods(model, [method])
+    from generator.methods import MethodError
+    from generator.methods.ptqd import measure, statistics_file
+
+    path = output or statistics_file(base, method)
+    try:
+        file = measure(base, chosen, path)
+    except MethodError as error:
+        raise _BadInput(str(error)) from None
+    slopes = ", ".join(f"{step.k:.4f}" for step in file.steps)
+    click.echo(f"{path}: written. The error follows the output with slopes {slopes}")

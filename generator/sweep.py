@@ -7,9 +7,10 @@ import importlib.metadata
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,10 +23,12 @@ from tqdm import tqdm
 from generator.methods import Method
 from generator.models import BaseModel
 from generator.prompts import noise_seed, read_prompts
-from generator.quantize import size_bytes
-from qsched.coefficients import Coefficients
+from generator.quantize import numbers_bytes, size_bytes
 from study import gallery
 from study.gallery import ImageRecord, Prompt
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 SOFTWARE = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "pillow")
 
@@ -65,8 +68,8 @@ def run(
         for method in methods:
             progress.set_description(method.id)
             pipeline = base.load()
-            coefficients = method.apply(pipeline, base)
-            described.append(_describe(method, base, pipeline, coefficients))
+            numbers = method.apply(pipeline, base)
+            described.append(_describe(method, base, pipeline, numbers))
             for start in range(0, len(prompts), batch_size):
                 batch = prompts[start : start + batch_size]
                 # The whole batch is drawn again if one picture of it is missing, so that a resumed run
@@ -140,22 +143,17 @@ def _resume(folder: Path, methods: Sequence[Method], prompts: Sequence[Prompt]) 
 
 
 def _describe(
-    method: Method, base: BaseModel, pipeline: DiffusionPipeline, coefficients: Coefficients | None
+    method: Method, base: BaseModel, pipeline: DiffusionPipeline, numbers: DataclassInstance | None
 ) -> gallery.Method:
-    stored: dict[str, Any] | None = None
-    size = size_bytes(getattr(pipeline, base.backbone))
-    if coefficients is not None:
-        stored = {"c_x": list(coefficients.c_x), "c_eps": list(coefficients.c_eps)}
-        size += 2 * 2 * coefficients.steps  # two fp16 numbers a step
     return gallery.Method(
         id=method.id,
         label=method.label,
         base_model=base.id,
         weight_bits=method.weight_bits,
         act_bits=method.act_bits,
-        size_bytes=size,
+        size_bytes=size_bytes(getattr(pipeline, base.backbone)) + numbers_bytes(numbers),
         nfe=base.steps,
-        coefficients=stored,
+        coefficients=None if numbers is None else asdict(numbers),
         notes=method.notes,
     )
 

@@ -9,24 +9,31 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from diffusers import DiffusionPipeline
 
 from generator.models import BaseModel
-from qsched.coefficients import Coefficients
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+
+class MethodError(ValueError):
+    """A method that cannot be applied; the message names the file, package or hardware that it lacks."""
 
 
 @dataclass(frozen=True)
 class Method:
-    """One competitor. `apply` changes a freshly loaded pipeline in place, and returns the scheduler
-    coefficients it put in, if it did."""
+    """One competitor. `apply` changes a freshly loaded pipeline in place, and returns the numbers that it
+    put into the scheduler, if it did: a dataclass, such as `Coefficients`."""
 
     id: str
     label: str
     weight_bits: int
     act_bits: int
     notes: str
-    apply: Callable[[DiffusionPipeline, BaseModel], Coefficients | None]
+    apply: Callable[[DiffusionPipeline, BaseModel], DataclassInstance | None]
 
 
 def all_methods() -> dict[str, Method]:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from generator.fidelity import ssim
-from generator.methods import Method
+from generator.methods import Method, MethodError
 from generator.models import BaseModel
 from generator.prompts import shapes_prompts
 from generator.quantize import Static, Weights, quantizable, quantized, replace
@@ -41,7 +41,7 @@ CONTENT_BITS, QUALITY_BITS = (2, 4, 8), (4, 8)
 SPLITS = (*np.linspace(0.46, 1.36, 10).round(2).tolist(), 1.0)  # mean bits of content / mean bits of quality
 
 
-class AllocationError(ValueError):
+class AllocationError(MethodError):
     """A file of bits by layer that cannot be used; the message names it."""
 
 

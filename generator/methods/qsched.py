@@ -52,4 +52,5 @@ def over(method: Method) -> Method:
     )
 
 
-METHODS = [over(method) for method in (*naive.METHODS, *mixdq.METHODS, *svdquant.METHODS)]
+QUANTIZERS = (*naive.METHODS, *mixdq.METHODS, *svdquant.METHODS)
+METHODS = [over(method) for method in QUANTIZERS]

@@ -2,7 +2,7 @@
 
 from generator.quantize.layers import Dynamic, Grouped, QuantConv2d, QuantLinear, Static, Weights, quantized
 from generator.quantize.model import quantizable, quantize_model, replace
-from generator.quantize.size import size_bytes
+from generator.quantize.size import numbers_bytes, size_bytes
 
 __all__ = [
     "Dynamic",
@@ -11,6 +11,7 @@ __all__ = [
     "QuantLinear",
     "Static",
     "Weights",
+    "numbers_bytes",
     "quantizable",
     "quantize_model",
     "quantized",

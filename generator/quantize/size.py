@@ -1,6 +1,12 @@
 """The true size of a model: the bytes that are stored, never nominal bits."""
 
+from dataclasses import astuple
+from typing import TYPE_CHECKING, Any
+
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FLOAT_BYTES = 2  # the backbone is stored in fp16 (or bf16), whatever dtype it runs in
 
@@ -16,6 +22,15 @@ def size_bytes(model: nn.Module) -> int:
         tensor.numel() * (FLOAT_BYTES if tensor.is_floating_point() else tensor.element_size())
         for tensor in stored.values()
     )
+
+
+def numbers_bytes(numbers: "DataclassInstance | None") -> int:
+    """Return the bytes of the numbers that a method puts into the scheduler, two for each (fp16)."""
+
+    def count(value: Any) -> int:
+        return sum(map(count, value)) if isinstance(value, tuple | list) else 1
+
+    return 0 if numbers is None else FLOAT_BYTES * count(astuple(numbers))
 
 
 def _storage(tensor: Tensor) -> tuple[int, int, tuple[int, ...]]:

@@ -87,6 +87,18 @@ def test_qsched_goes_over_any_quantizer(monkeypatch, tmp_path):
     assert layer.weights.bits == 4 and layer.acts is None
 
 
+def test_qsched_over_svdquant_is_one_line(monkeypatch, tmp_path, pictures):
+    """`over(svdquant)` is in the list; given coefficients, it draws SVDQuant's model under them."""
+    shutil.copy(coefficients_file(BASE, "w4a8"), tmp_path / "shapes-svdquant-w4a4.qsched.json")
+    monkeypatch.setattr("generator.methods.qsched.COEFFICIENTS", tmp_path)
+    pipeline, _ = pipeline_of("qsched-svdquant-w4a4")
+    drawn = render(pipeline, BASE, PROMPTS)
+    pipeline = copy.copy(pipeline)
+    pipeline.scheduler = pipeline_of("svdquant-w4a4")[0].scheduler
+    assert torch.equal(render(pipeline, BASE, PROMPTS), pictures["svdquant-w4a4"])
+    assert 20 < psnr(drawn, pictures["svdquant-w4a4"]) < 60
+
+
 def test_mixdq_w4a8_really_has_four_bits():
     bits = read_allocation(allocation_file(BASE))
     layers = dict(pipeline_of("mixdq-w4a8")[0].unet.named_modules())
