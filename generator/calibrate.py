@@ -59,17 +59,19 @@ def calibrate(
     best, own = found[method.id].best.coefficients, found["full precision"].best.coefficients
 
     gains = {"calibration": paired_gain(found[method.id].identity.scores, found[method.id].best.scores)}
-    measured = {
-        "held_out": (quantized, best),
-        "control": (full, best),
-        "control_searched": (full, own),
-    }
-    for label, (pipeline, coefficients) in measured.items():
-        click.echo(f"measuring on {heldout} held-out prompts: {label.replace('_', ' ')} …")
-        before = pictures(pipeline, base, Coefficients.identity(base.steps), unseen)
-        after = pictures(pipeline, base, coefficients, unseen)
-        for scorer, suffix in ((objective, ""), (judge, "_judged")):
-            gains[label + suffix] = paired_gain(scores(scorer, before, unseen), scores(scorer, after, unseen))
+    scorers = {"": objective, "_judged": judge}
+
+    def measured(pipeline: DiffusionPipeline, coefficients: Coefficients) -> dict[str, NDArray[np.float64]]:
+        drawn = pictures(pipeline, base, coefficients, unseen)
+        return {suffix: scores(scorer, drawn, unseen) for suffix, scorer in scorers.items()}
+
+    compared = ((quantized, {"held_out": best}), (full, {"control": best, "control_searched": own}))
+    for pipeline, settings in compared:
+        click.echo(f"measuring on {heldout} held-out prompts: {', '.join(settings).replace('_', ' ')} …")
+        before = measured(pipeline, Coefficients.identity(base.steps))
+        for label, coefficients in settings.items():
+            after = measured(pipeline, coefficients)
+            gains |= {label + suffix: paired_gain(before[suffix], after[suffix]) for suffix in scorers}
     file = CoefficientsFile(
         base_model=base.id,
         method=method.id,
