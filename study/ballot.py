@@ -17,7 +17,7 @@ from study.chain import record
 from study.config import Protocol
 from study.leases import reclaim, renew, settle, unsettle
 from study.protocols import protocol_of
-from study.schema import Assignment, Cell, Event, ImageRow, PromptRow, Quota, Vote, Voter
+from study.schema import WAITING, Assignment, Cell, Event, ImageRow, PromptRow, Quota, Vote, Voter
 from study.store import Store
 from study.trials import Trial, hand_out
 
@@ -36,7 +36,7 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Ballot:
-    """Where a voter stands: answered trials, trials in all, and the open ones in order.
+    """Where a voter stands: trials done, trials in all, and the open ones in order.
 
     `busy`: nothing is open only because others were changing every quota that has room; ask again.
     """
@@ -77,7 +77,7 @@ class Answers:
 def current(store: Store, voter_id: str) -> Ballot:
     """The voter's open trials, topped up, their lapsed leases renewed."""
     with store.write() as session:
-        return _ballot(session, _hold(session, voter_id), wait=True)
+        return ballot_of(session, hold(session, voter_id), wait=True)
 
 
 def answer(store: Store, voter_id: str, trial_id: str, answers: Answers) -> Ballot:
@@ -92,9 +92,9 @@ def answer(store: Store, voter_id: str, trial_id: str, answers: Answers) -> Ball
     """
     try:
         with store.write() as session:
-            voter = _hold(session, voter_id)
+            voter = hold(session, voter_id)
             _store(session, voter, trial_id, answers)
-            ballot = _ballot(session, voter)
+            ballot = ballot_of(session, voter)
     except IntegrityError:
         # The id names a vote already: the database has the last word.
         if not _is_stored(store, trial_id, answers):
@@ -111,12 +111,12 @@ def undo(store: Store, voter_id: str, trial_id: str, vote_id: str) -> Ballot:
     Raises
     ------
     RefusedError
-        foreign_trial (403), unknown_trial, unknown_vote (404), too_late_to_undo (409).
+        foreign_trial, undo_not_allowed (403), unknown_trial, unknown_vote (404), too_late_to_undo (409).
     """
     with store.write() as session:
-        voter = _hold(session, voter_id)
+        voter = hold(session, voter_id)
         _take_back(session, voter, trial_id, vote_id)
-        return _ballot(session, voter)
+        return ballot_of(session, voter)
 
 
 def shown_image(store: Store, voter_id: str, trial_id: str, side: str) -> str | None:
@@ -130,12 +130,12 @@ def shown_image(store: Store, voter_id: str, trial_id: str, side: str) -> str | 
         )
 
 
-def _hold(session: Session, voter_id: str) -> Voter:
+def hold(session: Session, voter_id: str) -> Voter:
     """The voter's row, locked: two requests of one voter take turns."""
     return session.scalars(select(Voter).where(Voter.id == voter_id).with_for_update()).one()
 
 
-def _trial(session: Session, voter: Voter, trial_id: str) -> tuple[Assignment, Cell]:
+def own_trial(session: Session, voter: Voter, trial_id: str) -> tuple[Assignment, Cell]:
     """The voter's own trial, locked against whoever gives lapsed leases back."""
     found = session.execute(
         select(Assignment, Cell)
@@ -152,15 +152,15 @@ def _trial(session: Session, voter: Voter, trial_id: str) -> tuple[Assignment, C
 
 def _store(session: Session, voter: Voter, trial_id: str, answers: Answers) -> None:
     _check(protocol_of(session, voter.protocol), answers)
-    assignment, cell = _trial(session, voter, trial_id)
-    if assignment.state == "voted":
+    assignment, cell = own_trial(session, voter, trial_id)
+    if assignment.state not in WAITING:
         first = session.get(Vote, answers.row_id(answers.given[0].question))
         if first is not None and first.trial_id == trial_id:
             return  # sent again: it is stored already
         raise RefusedError("already_answered" if first is None else "vote_id_taken", 409)
 
     now = time.time()
-    quota = _quota(assignment, cell)
+    quota = quota_of(assignment, cell)
     late = settle(session, quota, assignment, now) if quota else False
     for given in answers.given:
         _add_vote(session, voter, assignment, answers, given, late, now)
@@ -220,7 +220,10 @@ def _is_stored(store: Store, trial_id: str, answers: Answers) -> bool:
 
 
 def _take_back(session: Session, voter: Voter, trial_id: str, vote_id: str) -> None:
-    assignment, cell = _trial(session, voter, trial_id)
+    assignment, cell = own_trial(session, voter, trial_id)
+    protocol = protocol_of(session, voter.protocol)
+    if not protocol.page.undo:
+        raise RefusedError("undo_not_allowed", 403)
     votes = session.scalars(select(Vote).where(Vote.trial_id == trial_id)).all()
     named = [vote for vote in votes if vote_id in (vote.vote_id, vote.vote_id.rpartition(".")[0])]
     if not named:
@@ -239,9 +242,9 @@ def _take_back(session: Session, voter: Voter, trial_id: str, vote_id: str) -> N
         raise RefusedError("too_late_to_undo", 409)
     now = time.time()
     expires = None
-    quota = _quota(assignment, cell)
+    quota = quota_of(assignment, cell)
     if quota:
-        expires = now + 60 * protocol_of(session, voter.protocol).quota.lease_minutes
+        expires = now + 60 * protocol.quota.lease_minutes
         unsettle(session, quota, assignment, expires)
     body = {"votes": [vote.vote_id for vote in named], "expires": expires}
     event = record(session, voter, trial_id, "undone", now, body)
@@ -253,7 +256,7 @@ def _take_back(session: Session, voter: Voter, trial_id: str, vote_id: str) -> N
     _count(session, assignment, -1)
 
 
-def _quota(assignment: Assignment, cell: Cell) -> int | None:
+def quota_of(assignment: Assignment, cell: Cell) -> int | None:
     """The quota that a trial counts in; repeats and checks count in none."""
     return cell.quota_id if assignment.kind == "main" else None
 
@@ -269,7 +272,8 @@ def _count(session: Session, assignment: Assignment, step: int) -> None:
         )
 
 
-def _ballot(session: Session, voter: Voter, wait: bool = False) -> Ballot:
+def ballot_of(session: Session, voter: Voter, wait: bool = False) -> Ballot:
+    """The open trials of a voter whose row is held, topped up; `wait` as in `hand_out`."""
     protocol, now = protocol_of(session, voter.protocol), time.time()
     rows = session.execute(
         select(
@@ -279,7 +283,7 @@ def _ballot(session: Session, voter: Voter, wait: bool = False) -> Ballot:
         .join(Cell, Cell.id == Assignment.cell_id)
         .join(ImageRow, ImageRow.id == Assignment.left_image)
         .join(PromptRow, PromptRow.id == Cell.prompt_id)
-        .where(Assignment.voter_id == voter.id, Assignment.state != "voted")
+        .where(Assignment.voter_id == voter.id, Assignment.state.in_(WAITING))
         .order_by(Assignment.position)
     ).all()  # fmt: skip
     trials = [Trial(*row[:5], practice=row.kind == "practice") for row in rows]

@@ -110,6 +110,14 @@ class Quality(_Table):
     hidden: Share = 0.2  # more than this share of answers with the page hidden in between
 
 
+class Page(_Table):
+    """What the voting page offers, and how long a pair must be seen before it can be answered."""
+
+    skip: bool = False
+    undo: bool = True
+    min_exposure_ms: int = Field(default=0, ge=0, le=60_000)
+
+
 class Breaks(_Table):
     """A pause offered after every so many trials; 0: none."""
 
@@ -169,6 +177,7 @@ class Protocol(_Table):
     quota: Quota = Quota()
     checks: Checks = Checks()
     quality: Quality = Quality()
+    page: Page = Page()
     breaks: Breaks = Breaks()
     consent: Consent = Consent()
     completion: Completion = Completion()
@@ -296,6 +305,11 @@ repeats_same = 0.6          # less than this share
 one_side_p = 0.001          # binomial p of "as often left as right"
 rhythm = 0.08               # interquartile range of response times by their median, below this
 hidden = 0.2                # more than this share of answers with the page hidden in between
+
+[page]
+skip = false                # may a voter pass over a pair, with a reason?
+undo = true                 # may a voter take back one of the last two votes?
+min_exposure_ms = 0         # answers unlock so long after both pictures are shown
 """
 
 

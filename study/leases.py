@@ -36,6 +36,13 @@ def unsettle(session: Session, quota_id: int, assignment: Assignment, expires: f
     assignment.expires = expires
 
 
+def release(session: Session, quota_id: int, assignment: Assignment) -> None:
+    """Give back the place of a trial that ends without a vote."""
+    if assignment.expires is not None:
+        _change(session, quota_id, load=-1, lefts=-int(assignment.first_left))
+        assignment.expires = None
+
+
 def renew(session: Session, quota_id: int, first_left: bool, held: bool, wanted: int) -> bool:
     """Whether a lapsed lease can go on: it still holds its place, or the quota has room for it."""
     if held:

@@ -1,8 +1,8 @@
 """The tables of one study.
 
 `events` (what voters did) and `decisions` (what the researcher did) are append-only, hash-chained and
-the truth; `assignments`, `votes`, the counters of `quotas` and `cells`, and `exclusions` are projections
-that `study verify` makes again and compares. The view `votes_v1` (made by a migration) is what
+the truth; `assignments`, `votes`, `reports`, the counters of `quotas` and `cells`, and `exclusions` are
+projections that `study verify` makes again and compares. The view `votes_v1` (made by a migration) is what
 `study export` and `elo` read; they know no other table.
 
 Persons have no place here: a voter is a random id, and `judge` its keyed pseudonym for the outside.
@@ -32,11 +32,13 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 WINNERS = ("model_a", "model_b", "tie", "tie (bothbad)")
 KINDS = ("main", "repeat", "gold", "null", "noise_floor", "practice")
 CELL_KINDS = ("main", "gold", "null", "noise_floor", "practice")
-EVENTS = ("assigned", "renewed", "shown", "voted", "undone", "excluded")
+EVENTS = ("assigned", "renewed", "shown", "voted", "undone", "skipped", "reported", "excluded")
 DECISIONS = ("opened", "excluded", "lifted")
-STATES = ("open", "voted", "reopened")
+STATES = ("open", "voted", "reopened", "skipped", "reported")
+WAITING = ("open", "reopened")  # the states in which a trial waits for its vote
 VARIANTS = ("", "jpeg", "blur")
 EXCLUDABLE = ("judge", "vote", "prompt")
+SIDES = ("left", "right")
 
 # fmt: off
 VOTE_COLUMNS = (
@@ -294,6 +296,24 @@ class Vote(Base):
     supersedes: Mapped[str | None] = mapped_column(ForeignKey("votes.vote_id"))
     undone_by: Mapped[int | None] = mapped_column(ForeignKey("events.id"))
     event: Mapped[Event] = relationship(foreign_keys=[event_id])
+
+
+class Report(Base):
+    """What a voter said about an image that should not be shown; `seen`, when the researcher saw it.
+
+    The event holds no more than the digest of `reason`, which is a voter's own words and may be erased.
+    """
+
+    __tablename__ = "reports"
+    __table_args__ = (one_of("side", SIDES),)
+    trial_id: Mapped[str] = mapped_column(ForeignKey("assignments.trial_id"), primary_key=True)
+    event_id: Mapped[int] = mapped_column(ForeignKey("events.id"), unique=True)
+    image_id: Mapped[int] = mapped_column(ForeignKey("images.id"))
+    side: Mapped[str] = mapped_column(String(8))
+    reason: Mapped[str | None] = mapped_column(Text)
+    at: Mapped[float] = mapped_column(Float)
+    seen: Mapped[float | None] = mapped_column(Float)
+    event: Mapped[Event] = relationship()
 
 
 class Decision(Base):

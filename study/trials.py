@@ -167,7 +167,7 @@ def choose_repeat(session: Session, voter_id: str, last: int, draw: float) -> Ch
     """
     shown = session.execute(
         select(Assignment.trial_id, Assignment.cell_id, Assignment.kind, Assignment.position,
-               Assignment.first_left, Cell.method_1, Cell.method_2)
+               Assignment.first_left, Assignment.state, Cell.method_1, Cell.method_2)
         .join(Cell, Cell.id == Assignment.cell_id)
         .where(Assignment.voter_id == voter_id, Assignment.kind.in_(("main", "repeat")))
         .order_by(Assignment.position)
@@ -181,6 +181,7 @@ def choose_repeat(session: Session, voter_id: str, last: int, draw: float) -> Ch
         row
         for row in shown
         if row.kind == "main"
+        and row.state not in ("skipped", "reported")
         and row.position <= last
         and row.cell_id not in repeated
         and abs(lead[row.method_1, row.method_2] + (-1 if row.first_left else 1)) <= 1

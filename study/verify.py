@@ -19,6 +19,7 @@ from study.chain import START, decision_hash, digest, event_hash
 from study.protocols import protocol_of
 from study.replay import replay
 from study.schema import (
+    WAITING,
     Assignment,
     Cell,
     Decision,
@@ -27,6 +28,7 @@ from study.schema import (
     ImageRow,
     ProtocolRow,
     Quota,
+    Report,
     Vote,
     Voter,
 )
@@ -41,10 +43,11 @@ class VerifyError(Exception):
 
 @dataclass
 class Rebuilt:
-    """What the events of one voter say: their trials and their votes."""
+    """What the events of one voter say: their trials, their votes, and what they reported."""
 
     trials: dict[str, dict[str, Any]] = field(default_factory=dict)
     votes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    reports: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def verify(store: Store, gallery: Path | None = None) -> list[str]:
@@ -123,6 +126,7 @@ def _events(session: Session) -> Iterator[str]:
         rebuilt = _rebuild(session, voter, theirs, cells)
         _compare_trials(session, voter, rebuilt)
         _compare_votes(session, voter, rebuilt, theirs)
+        _compare_reports(session, voter, rebuilt)
         events += len(theirs)
         trials += len(rebuilt.trials)
         votes += len(rebuilt.votes)
@@ -192,6 +196,18 @@ def _rebuild(session: Session, voter: Voter, events: Iterable[Event], cells: dic
             trial.update(state="reopened", expires=body["expires"])
             for vote in body["votes"]:
                 built.votes[vote]["undone_by"] = event.id
+        elif event.event in ("skipped", "reported"):
+            if trial["state"] not in WAITING:
+                raise VerifyError(f"{place}: {event.event}, but the trial had ended before")
+            trial["state"] = event.event
+            if event.event == "reported":
+                built.reports[event.trial_id] = {
+                    "event_id": event.id,
+                    "image_id": body["image"],
+                    "side": body["side"],
+                    "at": event.at,
+                    "reason": body["reason"],
+                }
     return built
 
 
@@ -206,7 +222,7 @@ def _compare_trials(session: Session, voter: Voter, rebuilt: Rebuilt) -> None:
         expires = expected.pop("expires")
         _same(f"trial {row.trial_id}", row, expected)
         # A lease may have been given back; nothing may hold another one.
-        if row.expires is not None and (row.expires != expires or row.state == "voted"):
+        if row.expires is not None and (row.expires != expires or row.state not in WAITING):
             raise VerifyError(f"trial {row.trial_id}: holds a lease until {row.expires}, not {expires}")
     for trial in said:
         raise VerifyError(f"trial {trial}: was given to voter {voter.id}, but is missing")
@@ -226,6 +242,25 @@ def _compare_votes(session: Session, voter: Voter, rebuilt: Rebuilt, events: Ite
         _same(f"vote {row.vote_id}", row, expected)
     for vote in said:
         raise VerifyError(f"vote {vote}: was given by voter {voter.id}, but is missing")
+
+
+def _compare_reports(session: Session, voter: Voter, rebuilt: Rebuilt) -> None:
+    said = dict(rebuilt.reports)
+    rows = session.scalars(
+        select(Report)
+        .join(Assignment, Assignment.trial_id == Report.trial_id)
+        .where(Assignment.voter_id == voter.id)
+    )
+    for row in rows:
+        place, expected = f"report on trial {row.trial_id}", said.pop(row.trial_id, None)
+        if expected is None:
+            raise VerifyError(f"{place}: no event of voter {voter.id} says so")
+        words = expected.pop("reason")
+        _same(place, row, expected)
+        if row.reason is not None and digest(row.reason) != words:  # None: erased since, or never given
+            raise VerifyError(f"{place}: its reason is not what the voter wrote")
+    for trial in said:
+        raise VerifyError(f"report on trial {trial}: was made by voter {voter.id}, but is missing")
 
 
 def _same(place: str, row: Any, expected: dict[str, Any]) -> None:

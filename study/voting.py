@@ -20,6 +20,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, shown_image, undo
 from study.config import Protocol
+from study.endings import report, skip
 from study.gallery import describe
 from study.participants import add_voter, find_voter, open_version, trials_for_one
 from study.protocols import protocol_of
@@ -83,6 +84,23 @@ class UndoBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     vote_id: str = Field(pattern=VOTE_ID)
+
+
+class SkipBody(BaseModel):
+    """Why a pair is passed over."""
+
+    model_config = ConfigDict(extra="forbid")
+    skip_id: str = Field(pattern=VOTE_ID)
+    reason: Literal["cannot_judge", "not_shown", "unpleasant", "other"]
+
+
+class ReportBody(BaseModel):
+    """Which of the two images should not be shown, and why."""
+
+    model_config = ConfigDict(extra="forbid")
+    report_id: str = Field(pattern=VOTE_ID)
+    side: Literal["left", "right"]
+    reason: str = Field("", max_length=200)
 
 
 def _store() -> Store:
@@ -156,6 +174,23 @@ def take_back(trial_id: str) -> tuple[Response, int]:
     return _change(UndoBody, lambda voter, body: undo(_store(), voter.id, trial_id, body.vote_id))
 
 
+@bp.post("/trials/<trial_id>/skip")
+def pass_over(trial_id: str) -> tuple[Response, int]:
+    """End a trial without a vote, where the protocol allows it."""
+    return _change(
+        SkipBody, lambda voter, body: skip(_store(), voter.id, trial_id, body.skip_id, body.reason)
+    )
+
+
+@bp.post("/trials/<trial_id>/report")
+def complain(trial_id: str) -> tuple[Response, int]:
+    """End a trial without a vote because of one of its images, and tell the researcher."""
+    return _change(
+        ReportBody,
+        lambda voter, body: report(_store(), voter.id, trial_id, body.report_id, body.side, body.reason),
+    )
+
+
 def _change(kind: type[B], act: Callable[[Voter, B], Ballot]) -> tuple[Response, int]:
     voter = _voter()
     if voter is None:
@@ -225,6 +260,8 @@ def _as_json(ballot: Ballot) -> dict[str, Any]:
                 "right": url_for("voting.picture", trial_id=trial.trial_id, side="right"),
                 "vote": url_for("voting.cast", trial_id=trial.trial_id),
                 "undo": url_for("voting.take_back", trial_id=trial.trial_id),
+                "skip": url_for("voting.pass_over", trial_id=trial.trial_id),
+                "report": url_for("voting.complain", trial_id=trial.trial_id),
             }
             for trial in ballot.trials
         ],

@@ -18,7 +18,8 @@ from sqlalchemy import select
 
 from study import ballot as ballots
 from study.ballot import Answer, Answers, RefusedError, answer, current, undo
-from study.config import Checks, Prompts, Protocol, Quota
+from study.config import Checks, Page, Prompts, Protocol, Quota
+from study.endings import report, skip
 from study.ingest import ingest
 from study.leases import sides
 from study.participants import add_voter
@@ -107,6 +108,7 @@ PROTOCOLS = {
         prefetch=1,
         quota=Quota(votes=2, lease_minutes=10),
         checks=Checks(practice=1, golds=1, repeats=2, repeat_gap=3, nulls=1),
+        page=Page(skip=True),
     ),
     "category": Protocol(
         name="t",
@@ -115,6 +117,7 @@ PROTOCOLS = {
         prefetch=0,
         quota=Quota(votes=7, per="category"),
         prompts=Prompts(per_category=4),
+        page=Page(skip=True),
     ),
 }
 
@@ -203,7 +206,7 @@ def test_the_choice_is_what_a_plain_search_of_all_quotas_finds(
                     checked += 1
             if not found.finished:
                 with store.write() as session:  # answered without a hand-out, which the next look makes
-                    held = ballots._hold(session, voter)
+                    held = ballots.hold(session, voter)
                     trial = found.trials[0].trial_id
                     ballots._store(
                         session, held, trial, Answers(f"v-{trial}", (Answer("preference", "left", 1),))
@@ -284,7 +287,7 @@ def test_ties_between_cells_are_broken_at_random(copied: Callable[[str], Store])
             voter.head, voter.source, voter.created = "", "test", 0.0
             session.add(voter)
             session.flush()
-            ballots._ballot(session, voter)
+            ballots.ballot_of(session, voter)
             first[session.scalars(select(Assignment.cell_id)).one()] += 1
             session.rollback()
     assert len(first) == 12  # 3 quotas × 4 prompts
@@ -365,6 +368,20 @@ class Voting(RuleBasedStateMachine):
         after = say(self.store, voter, trial, side, name)
         assert after.done == found.done + 1
         self.votes.append((voter, trial, name))
+
+    @precondition(lambda self: self.voters)
+    @rule(data=st.data(), reported=st.booleans())
+    def end(self, data: st.DataObject, reported: bool) -> None:
+        voter = data.draw(st.sampled_from(self.voters))
+        found = current(self.store, voter)
+        if found.finished:
+            return
+        trial = data.draw(st.sampled_from(found.trials)).trial_id
+        if reported:
+            after = report(self.store, voter, trial, "a report", "left", "bad")
+        else:
+            after = skip(self.store, voter, trial, "a skip", "other")
+        assert after.done == found.done + 1
 
     @precondition(lambda self: self.votes)
     @rule(data=st.data())

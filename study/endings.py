@@ -1,0 +1,92 @@
+"""Trials that end without a vote: skipped, where the protocol allows it, or because of an image.
+
+Such a trial counts among those of its voter, who gets no other one for it; its pair is not shown to them
+again, and its place in the quota goes back at once.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from study.ballot import Ballot, RefusedError, ballot_of, current, hold, own_trial, quota_of
+from study.chain import digest, record
+from study.leases import release
+from study.protocols import protocol_of
+from study.schema import WAITING, Assignment, Cell, Event, Report, Voter
+from study.store import Store
+
+
+def skip(store: Store, voter_id: str, trial_id: str, skip_id: str, reason: str) -> Ballot:
+    """End a trial that the voter passes over and return the ballot after it; the same again changes nothing.
+
+    skip_id  chosen by the client and kept when it resends
+
+    Raises
+    ------
+    RefusedError
+        foreign_trial, skip_not_allowed (403), unknown_trial (404); already_answered (409) when the trial
+        ended in another way.
+    """
+    with store.write() as session:
+        voter = hold(session, voter_id)
+        trial = own_trial(session, voter, trial_id)
+        if not protocol_of(session, voter.protocol).page.skip:
+            raise RefusedError("skip_not_allowed", 403)
+        _end(session, voter, *trial, "skipped", time.time(), {"id": skip_id, "reason": reason})
+        ballot = ballot_of(session, voter)
+    return current(store, voter_id) if ballot.busy else ballot
+
+
+def report(store: Store, voter_id: str, trial_id: str, report_id: str, side: str, reason: str = "") -> Ballot:
+    """End a trial because of the image on one side, keep what the voter says about it, return the ballot.
+
+    report_id  chosen by the client and kept when it resends: the same again changes nothing
+
+    Raises
+    ------
+    RefusedError
+        foreign_trial (403), unknown_trial (404); already_answered (409) when the trial ended in another way.
+    """
+    now = time.time()
+    with store.write() as session:
+        voter = hold(session, voter_id)
+        assignment, cell = own_trial(session, voter, trial_id)
+        image = assignment.left_image if side == "left" else assignment.right_image
+        words = digest(reason) if reason else None
+        body = {"id": report_id, "side": side, "image": image, "reason": words}
+        event = _end(session, voter, assignment, cell, "reported", now, body)
+        if event is not None:
+            told = {"side": side, "image_id": image, "reason": reason or None, "at": now}
+            session.add(Report(trial_id=trial_id, event=event, **told))
+            session.flush()
+        ballot = ballot_of(session, voter)
+    return current(store, voter_id) if ballot.busy else ballot
+
+
+def _end(
+    session: Session,
+    voter: Voter,
+    assignment: Assignment,
+    cell: Cell,
+    how: str,
+    now: float,
+    body: Mapping[str, Any],
+) -> Event | None:
+    """Close a trial and record it; None if this very request did so before."""
+    if assignment.state not in WAITING:
+        before = session.scalar(
+            select(Event.body).where(Event.trial_id == assignment.trial_id, Event.event == how)
+        )
+        if before is None or before["id"] != body["id"]:
+            raise RefusedError("already_answered", 409)
+        return None
+    quota = quota_of(assignment, cell)
+    if quota:
+        release(session, quota, assignment)
+    assignment.state = how
+    event = record(session, voter, assignment.trial_id, how, now, body)
+    session.flush()
+    return event
