@@ -18,7 +18,8 @@ def create_app(config: Mapping[str, Any]) -> Flask:
     """Make the application of one study.
 
     config  SECRET_KEY, STUDY (the folder); DATABASE_URL if not SQLite; PROXIES, how many reverse proxies
-            stand in front (0). What is asked stands in the database.
+            stand in front (0); SENDFILE, which of study.delivery.SENDERS sends pictures (this one). What is
+            asked stands in the database.
 
     Raises
     ------
@@ -34,6 +35,7 @@ def create_app(config: Mapping[str, Any]) -> Flask:
         SESSION_REFRESH_EACH_REQUEST=False,  # a cookie with each picture would tell the second it was sent
         MAX_CONTENT_LENGTH=16 * 1024,
         WTF_CSRF_TIME_LIMIT=None,  # a voter may take a long break; the token lives as long as the session
+        SENDFILE="",
         WTF_CSRF_SSL_STRICT=False,  # it would ask for the Referer that our Referrer-Policy withholds
     )
     app.config.from_mapping(config)

@@ -16,7 +16,7 @@ from PIL import Image, ImageChops, ImageFilter, ImageStat
 from study.config import ConfigError, Protocol
 from study.design import Material
 from study.schema import ImageRow
-from study.served import Served, encode
+from study.served import Served, encode, pad
 
 POOL = 4  # pairs made for each one that a voter sees, as far as the gallery goes
 JPEG_QUALITY = 4
@@ -101,7 +101,7 @@ def _in_turn(material: Material, seed: int) -> Iterator[ImageRow]:
 def _degraded(
     clean: list[ImageRow], material: Material, protocol: Protocol, files: Served
 ) -> Iterator[tuple[ImageRow, ImageRow | int]]:
-    """Images with their degraded twins, the variants in turn; what hardly changes is passed over."""
+    """Images with their degraded twins, the variants in turn; what does not change clearly is passed over."""
     kinds, turn = protocol.checks.degrade, 0
     for image in clean:
         variant = kinds[turn % len(kinds)]
@@ -110,13 +110,18 @@ def _degraded(
             turn += 1
             yield image, made.id
             continue
-        with Image.open(files.path(image.served_key)) as opened:
+        shown = files.path(image.served_key)
+        with Image.open(shown) as opened:
             original = opened.convert("RGB")
         worse = degrade(original, variant)
         if change(original, worse) < LEAST_CHANGE:
             continue
+        try:
+            padded = pad(encode(worse), shown.stat().st_size)
+        except ValueError:  # longer than all images of the prompt: it would be known by that
+            continue
         turn += 1
-        key, sha256 = files.write(encode(worse))
+        key, sha256 = files.write(padded)
         yield (
             image,
             ImageRow(

@@ -216,6 +216,7 @@ def serve(folder: Path, host: str, port: int, workers: int, proxies: int) -> Non
             "SECRET_KEY": _secret_key(folder, demo=is_loopback(host) and not proxies),
             "DATABASE_URL": os.environ.get("DATABASE_URL"),
             "PROXIES": proxies,
+            "SENDFILE": _sendfile(),
         }
         bound = if_it_fails.enter_context(listen(host, port))
         version = must_be_open(store, protocol)
@@ -404,6 +405,16 @@ def _secret_key(folder: Path, demo: bool) -> str:
             + ("" if demo else f" ({path} is for a study that only this machine can reach)")
         )
     return key
+
+
+def _sendfile() -> str:
+    """SENDFILE: which proxy in front sends the pictures; empty for none."""
+    from study.delivery import SENDERS
+
+    sender = os.environ.get("SENDFILE", "")
+    if sender not in SENDERS:
+        raise ConfigError(f"SENDFILE: found {sender!r}, expected nginx, apache or nothing")
+    return sender
 
 
 if __name__ == "__main__":

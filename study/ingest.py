@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from study.gallery import GALLERY_FILE, Gallery, GalleryError, ImageRecord, read_gallery
 from study.schema import GalleryRow, ImageRow, MethodRow, PromptRow
-from study.served import Served, served_png
+from study.served import Served, equally_long, served_png
 from study.store import Store
 
 
@@ -52,7 +52,7 @@ def ingest(folder: str | Path, store: Store) -> Ingested:
         files = Served(store.served)
         try:
             # All files before the transaction: a running server need not wait for the encoder.
-            rows = [_serve(files, gallery.root, record) for record in gallery.images]
+            rows = _serve(files, gallery)
             with store.write() as session:
                 if not _already_held(session, digest):
                     _add_rows(session, gallery, digest, rows)
@@ -126,9 +126,21 @@ def _already_held(session: Session, digest: str) -> bool:
     return held is not None
 
 
-def _serve(files: Served, root: Path, record: ImageRecord) -> ImageRow:
-    """Write the file that voters get for an image and return its row."""
-    key, sha256 = files.write(served_png(root / record.file))
+def _serve(files: Served, gallery: Gallery) -> list[ImageRow]:
+    """Write the files that voters get, those of a prompt equally long; returns their rows."""
+    of_prompt: dict[str, list[ImageRecord]] = {}
+    for record in gallery.images:
+        of_prompt.setdefault(record.prompt_id, []).append(record)
+    rows = {}
+    for records in of_prompt.values():
+        pngs = [served_png(gallery.root / record.file) for record in records]
+        padded = equally_long(pngs, max(record.width * record.height for record in records))
+        for record, png in zip(records, padded, strict=True):
+            rows[record.method, record.prompt_id, record.replicate] = _row(record, *files.write(png))
+    return [rows[record.method, record.prompt_id, record.replicate] for record in gallery.images]
+
+
+def _row(record: ImageRecord, key: str, sha256: str) -> ImageRow:
     return ImageRow(
         method_id=record.method,
         prompt_id=record.prompt_id,

@@ -20,6 +20,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, shown_image, undo
 from study.config import Protocol
+from study.delivery import send_picture
 from study.endings import report, skip
 from study.gallery import describe
 from study.participants import add_voter, find_voter, open_version, trials_for_one
@@ -217,14 +218,11 @@ def _answers(body: VoteBody) -> Answers:
 
 @bp.get("/trials/<trial_id>/<any(left, right):side>.png")
 def picture(trial_id: str, side: str) -> AnyResponse:
-    """One side of the voter's own trial; no date and no tag that could tell images apart."""
+    """One side of the voter's own trial."""
     key = shown_image(_store(), session.get("voter", ""), trial_id, side)
     if key is None:
         abort(404)
-    data = (_store().served / f"{key}.png").read_bytes()
-    response = Response(data, mimetype="image/png")
-    response.headers["Cache-Control"] = "private, max-age=86400, immutable"
-    return response
+    return send_picture(_store().served, key, current_app.config["SENDFILE"])
 
 
 @bp.get("/done")

@@ -153,6 +153,8 @@ def test_a_database_that_is_no_database(made: Path) -> None:
 def test_serve_refuses_a_missing_or_short_key(made: Path) -> None:
     (made / "secret.key").unlink()
     assert "SECRET_KEY: found 0 characters" in refused("serve", "--study", made, "--port", 0)
+    line = refused("serve", "--study", made, SECRET_KEY="long enough for this", SENDFILE="x")  # noqa: S106
+    assert "SENDFILE: found 'x', expected nginx, apache or nothing" in line
     assert "SECRET_KEY: found 5" in refused("serve", "--study", made, "--port", 0, SECRET_KEY="short")  # noqa: S106
 
 

@@ -135,8 +135,9 @@ def test_checks_are_made_from_the_gallery(held: Store) -> None:
         elif cell.kind != "main":
             assert other.variant in ("jpeg", "blur")
             assert (other.method_id, other.prompt_id) == (clean.method_id, clean.prompt_id)
-            one, two = (Image.open(held.served / f"{i.served_key}.png") for i in (clean, other))
-            with one, two:
+            shown = [held.served / f"{i.served_key}.png" for i in (clean, other)]
+            assert len({file.stat().st_size for file in shown}) == 1
+            with Image.open(shown[0]) as one, Image.open(shown[1]) as two:
                 assert one.size == two.size
                 assert change(one, two) > 2
     golds = [cell for cell in cells if cell.kind == "gold"]
