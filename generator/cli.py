@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from generator.prompts.chosen import choosing_options, chosen
+from generator.prompts_cli import BadInput, prompts
 
 if TYPE_CHECKING:  # torch is imported by the commands that need it, so that --help is quick
     from generator.methods import Method
@@ -17,8 +20,7 @@ def cli() -> None:
     """Make galleries: the same prompts and seeds under every method."""
 
 
-class _BadInput(click.ClickException):
-    exit_code = 2
+cli.add_command(prompts)
 
 
 def _model_and_methods(model: str, names: list[str]) -> tuple[BaseModel, list[Method]]:
@@ -26,13 +28,13 @@ def _model_and_methods(model: str, names: list[str]) -> tuple[BaseModel, list[Me
         from generator.methods import all_methods
         from generator.models import MODELS
     except ModuleNotFoundError as error:
-        raise _BadInput(f"{error.name} is not installed: pip install 'pairstudy[generate]'") from None
+        raise BadInput(f"{error.name} is not installed: pip install 'pairstudy[generate]'") from None
     known = all_methods()
     if model not in MODELS:
-        raise _BadInput(f"--model {model!r}: unknown; expected one of {', '.join(MODELS)}")
+        raise BadInput(f"--model {model!r}: unknown; expected one of {', '.join(MODELS)}")
     for name in names:
         if name not in known:
-            raise _BadInput(f"method {name!r}: unknown; expected one of {', '.join(known)}")
+            raise BadInput(f"method {name!r}: unknown; expected one of {', '.join(known)}")
     return MODELS[model], [known[name] for name in names]
 
 
@@ -40,37 +42,32 @@ def _model_and_methods(model: str, names: list[str]) -> tuple[BaseModel, list[Me
 @click.option("--model", default="shapes", show_default=True, help="Base model.")
 @click.option("--methods", required=True, help="Methods, with commas between them.")
 @click.option(
-    "--prompts",
-    "prompt_file",
-    type=click.Path(path_type=Path),
-    help="A .jsonl or .txt file; without it, the model's own set.",
+    "--prompts", "spec", default="shapes", show_default=True, help="A set or a file; see generator prompts."
 )
-@click.option("-n", "count", type=click.IntRange(min=1), help="How many prompts of the set (default: all).")
+@choosing_options
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Gallery folder.")
-def run(
-    model: str, methods: str, prompt_file: Path | None, count: int | None, batch_size: int, output: Path
-) -> None:
+def run(model: str, methods: str, spec: str, batch_size: int, output: Path, **options: Any) -> None:
     """Draw a gallery. Interrupted, the same command goes on where it stopped.
 
     Example: generator run --model shapes --methods fp16,w4a8,qsched-w4a8 -n 48 -o runs/gallery
     """
-    base, chosen = _model_and_methods(model, list(dict.fromkeys(methods.split(","))))
+    base, competitors = _model_and_methods(model, list(dict.fromkeys(methods.split(","))))
     from generator.methods import MethodError
-    from generator.prompts import PromptError, read_prompts, shapes_prompts, subset
+    from generator.prompts import PromptError
     from generator.sweep import SweepError
     from generator.sweep import run as sweep
     from qsched.coefficients import CoefficientsError
     from study.gallery import GalleryError
 
     try:
-        prompts = read_prompts(prompt_file) if prompt_file else shapes_prompts()
-        prompts = subset(prompts, count) if count else prompts
-        prompt_set = str(prompt_file or "shapes")
-        made = sweep(base, chosen, prompts, output, prompt_set=prompt_set, batch_size=batch_size)
+        drawn = chosen(spec, **options)
+        made = sweep(base, competitors, drawn, output, prompt_set=spec, batch_size=batch_size)
     except (PromptError, SweepError, GalleryError, CoefficientsError, MethodError) as error:
-        raise _BadInput(str(error)) from None
-    click.echo(f"{output}: {made} new images, {len(chosen)} methods × {len(prompts)} prompts. Show it with")
+        raise BadInput(str(error)) from None
+    click.echo(
+        f"{output}: {made} new images, {len(competitors)} methods × {len(drawn)} prompts. Show it with"
+    )
     click.echo(f"  study init STUDY && study ingest {output} --study STUDY && study serve --study STUDY")
 
 
@@ -135,6 +132,6 @@ def ptqd(model: str, method: str, output: Path | None) -> None:
     try:
         file = measure(base, chosen, path)
     except MethodError as error:
-        raise _BadInput(str(error)) from None
+        raise BadInput(str(error)) from None
     slopes = ", ".join(f"{step.k:.4f}" for step in file.steps)
     click.echo(f"{path}: written. The error follows the output with slopes {slopes}")

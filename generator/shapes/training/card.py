@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from generator.metrics import ClipScorer
 from generator.models import MODELS, BaseModel
-from generator.prompts import SHAPES_STREAMS, shapes_prompts
+from generator.prompts.shapes import SHAPES_STREAMS, shapes_prompts
 from generator.shapes.networks import WEIGHTS, build_vae, load
 from generator.shapes.pipeline import build_pipeline
 from generator.shapes.reader import ATTRIBUTES, Reader, correct
