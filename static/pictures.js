@@ -1,8 +1,8 @@
-// Loading pictures ahead of time, and how large a pair is shown.
+// Loading and decoding pictures ahead of time, and how large a pair is shown.
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
-/** Load and decode both pictures of a trial; tries again until they are there. Resolves to [left, right]. */
+/** Load both pictures of a trial; tries again until they are there. Resolves to [left, right]. */
 export async function loadPair(trial, onTrouble) {
   return Promise.all([load(trial.left, onTrouble), load(trial.right, onTrouble)]);
 }
@@ -12,21 +12,28 @@ async function load(address, onTrouble) {
     const image = new Image();
     image.decoding = "sync"; // painted in the very frame in which it is put on the page
     image.draggable = false;
+    const loaded = new Promise((resolve) => {
+      image.onload = () => resolve(true);
+      image.onerror = () => resolve(false);
+    });
     image.src = address;
-    try {
-      await image.decode();
-      return image;
-    } catch {
-      onTrouble();
-      await pause(wait);
-    }
+    if (await loaded) return image;
+    onTrouble();
+    await pause(wait);
   }
+}
+
+/** Decode a pair shortly before it is shown; resolves to the milliseconds that it took. */
+export async function decodePair(pictures) {
+  const start = performance.now();
+  await Promise.allSettled(pictures.map((image) => image.decode())); // if one cannot now, it is when it is painted
+  return performance.now() - start;
 }
 
 /**
  * How to place two pictures of one size in a box, all in device pixels: beside each other, or one above
- * the other where that makes them clearly larger. A picture pixel becomes a whole number of device pixels;
- * only pictures larger than the place they have are shrunk, smoothly.
+ * the other where that makes them clearly larger. A picture pixel becomes a whole number of device pixels; of
+ * pictures larger than the place they have, n × n picture pixels become one device pixel.
  */
 export function arrange(box, size, gap) {
   const beside = Math.min((box.width - gap) / 2 / size.width, box.height / size.height);
@@ -35,7 +42,7 @@ export function arrange(box, size, gap) {
   return { layout, scale: whole(layout === "row" ? beside : above) };
 }
 
-const whole = (scale) => (scale >= 1 ? Math.floor(scale) : Math.max(scale, 0.01));
+const whole = (scale) => (scale >= 1 ? Math.floor(scale) : 1 / Math.min(100, Math.ceil(1 / scale)));
 
 /**
  * Move places a little, so that they begin where CSS pixels and device pixels begin together: browsers round where

@@ -1,5 +1,6 @@
 """The pages a voter sees. Nothing that leaves here names a method."""
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
@@ -49,7 +50,11 @@ class Inspection(BaseModel):
 class Display(BaseModel):
     """How a pair was shown: device pixels a CSS pixel, device pixels an image pixel, window, arrangement.
 
-    hidden_ms: for how long the page was not visible before the answer.
+    hidden_ms   for how long the pair could not be seen before the answer, which rt_ms leaves out
+    blurs       how often the window lost the focus
+    decode_ms   what decoding both pictures took, before they were shown
+    paint_ms    from the begin of the frame that shows them until it was painted
+    reveals     2 if it is the second time that the pair is shown, because an answer was taken back; and so on
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -59,11 +64,15 @@ class Display(BaseModel):
     layout: Literal["row", "column"]
     input: Literal["key", "button", "picture"]
     hidden_ms: int = Field(0, ge=0, le=86_400_000)
+    blurs: int = Field(0, ge=0, le=10_000)
+    decode_ms: int | None = Field(None, ge=0, le=86_400_000)
+    paint_ms: int | None = Field(None, ge=0, le=86_400_000)
+    reveals: int = Field(1, ge=1, le=10_000)
     inspection: Inspection | None = None
 
 
 class AnswerBody(BaseModel):
-    """The answer to one question."""
+    """The answer to one question; rt_ms from the reveal of both pictures, while they could be seen."""
 
     model_config = ConfigDict(extra="forbid")
     question: str = Field(max_length=32)
@@ -160,7 +169,22 @@ def vote() -> str | AnyResponse:
         return redirect(url_for("voting.done"))
     protocol = protocol_for(voter)
     assert protocol is not None  # noqa: S101 - a voter has one
-    return render_template("vote.html", protocol=protocol, ballot=_as_json(ballot), asked=_asked(protocol))
+    return render_template(
+        "vote.html",
+        protocol=protocol,
+        ballot=_as_json(ballot),
+        asked=_asked(protocol),
+        outbox=_outbox_of(voter),
+    )
+
+
+@bp.get("/ballot")
+def ballot() -> tuple[Response, int]:
+    """Where the voter stands, for a page that has nothing to show."""
+    voter = _voter()
+    if voter is None:
+        return jsonify(error="no_session"), 401
+    return jsonify(_as_json(current(_store(), voter.id))), 200
 
 
 @bp.post("/trials/<trial_id>/vote")
@@ -235,6 +259,11 @@ def done() -> str | AnyResponse:
     if not ballot.finished:
         return redirect(url_for("voting.vote"))
     return render_template("done.html", ballot=ballot)
+
+
+def _outbox_of(voter: Voter) -> str:
+    """A name for the voter's answers in a browser that several people may use; it tells nothing else."""
+    return hashlib.sha256(f"outbox:{voter.id}".encode()).hexdigest()[:16]
 
 
 def _asked(protocol: Protocol) -> list[dict[str, Any]]:

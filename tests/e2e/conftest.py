@@ -71,14 +71,19 @@ class Served:
     password: str
 
 
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
-    """Make a study of a gallery, serve it on a free port, stop it at the end."""
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Served]]:
+    """Make a study of a gallery, serve it on a free port, stop it after the module's tests.
+
+    `toml` is what study.toml says beside name and title.
+    """
     processes: list[subprocess.Popen[str]] = []
 
-    def start(gallery: Path, title: str = "Which picture is better?") -> Served:
-        folder = tmp_path / f"study{len(processes)}"
+    def start(gallery: Path, title: str = "Which picture is better?", toml: str = "") -> Served:
+        folder = tmp_path_factory.mktemp("served") / "study"
         command("study", "init", folder, "--title", title)
+        if toml:
+            (folder / "study.toml").write_text(f'name = "study"\ntitle = "{title}"\n{toml}')
         command("study", "ingest", gallery, "--study", folder)
         process = subprocess.Popen(
             [sys.executable, "-m", "study.cli", "serve", "--study", str(folder), "--port", "0"],

@@ -1,5 +1,6 @@
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -194,8 +195,27 @@ def test_display_is_stored_with_the_vote(store: Store, robot: NewRobot) -> None:
     with store.read() as session:
         vote = session.scalars(select(Vote)).one()
     assert vote.display
-    assert json.loads(vote.display) == {**display, "hidden_ms": 0}
+    unsaid = {"hidden_ms": 0, "blurs": 0, "decode_ms": None, "paint_ms": None, "reveals": 1}
+    assert json.loads(vote.display) == {**display, **unsaid}
     assert vote.rt_ms == 500
+
+
+def test_a_page_with_nothing_to_show_may_ask_where_it_is(robot: NewRobot, stranger: Any) -> None:
+    voter = robot()
+    told = voter.answer()
+    assert voter.get("/ballot").json == told.json
+    refused = stranger.get("/ballot")
+    assert (refused.status_code, refused.json) == (401, {"error": "no_session"})
+
+
+def test_the_outbox_of_a_voter_is_theirs_and_does_not_tell_who_they_are(robot: NewRobot) -> None:
+    def outbox(voter: Any) -> str:
+        return re.search(rb'data-voter="([0-9a-f]{16})"', voter.get("/vote").data)[1].decode()
+
+    one, other = robot(), robot()
+    assert outbox(one) == outbox(one) != outbox(other)
+    with one.client.session_transaction() as session:
+        assert outbox(one) not in session["voter"]
 
 
 def test_no_gallery_yet(make_app: Callable[[], Flask]) -> None:
