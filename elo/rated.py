@@ -88,8 +88,8 @@ def _refuse_repeated_ids(reading: Reading) -> None:
     if "vote_id" not in reading:
         return
     codes, texts = indices(reading.column("vote_id"))
-    blank = pc.index(texts, "").as_py() if pa.types.is_string(texts.type) else -1
-    rated = codes[reading.kept & (codes >= 0) & (codes != (blank if blank >= 0 else -1))]
+    blank = pc.index(texts, "").as_py() if texts.type in {pa.string(), pa.large_string()} else -1
+    rated = codes[reading.kept & (codes >= 0) & (codes != blank)]
     if len(rated) and np.bincount(rated).max() > 1:
         repeated = pd.Series(np.where(reading.kept & (codes >= 0) & (codes != blank), codes, -1))
         again = repeated[repeated >= 0].duplicated()
@@ -104,9 +104,11 @@ def methods(reading: Reading) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     for side, (codes, _) in found.items():
         reading.refuse(codes < 0, side, "the name of a method")
     common: dict[str, int] = {}
+    places = [[common.setdefault(label, len(common)) for label in labels] for _, labels in found.values()]
+    narrow = np.min_scalar_type(-1 - len(common))
     a, b = (
-        np.array([common.setdefault(label, len(common)) for label in labels] + [-1])[codes]
-        for codes, labels in found.values()
+        np.array([*place, -1], dtype=narrow)[codes]
+        for place, (codes, _) in zip(places, found.values(), strict=True)
     )
     if reading.columns["model_a"] in MAY_MEET_ITSELF:
         reading.drop(a == b, "the same method on both sides")

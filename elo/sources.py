@@ -302,7 +302,8 @@ def _open_parquet(path: Path, skip: bool) -> Source:
         raise VotesError(f"{path}: not a Parquet file ({error})") from error
     columns = tuple(schema.names)
     _refuse_twins(str(path), columns)
-    texts = {name for name in columns if pa.types.is_string(schema.field(name).type)}
+    kinds = {pa.string(), pa.large_string()}
+    texts = {name for name in columns if schema.field(name).type in kinds}
 
     def read(chosen: list[str]) -> "pa.Table":
         table = open_file([name for name in chosen if name in texts]).read(columns=chosen)
