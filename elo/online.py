@@ -14,6 +14,10 @@ from elo.tally import Tally
 from elo.votes import Votes
 
 SCORE = (0.5, -0.5, 0.0)  # of the left image less ½, if it wins, loses or ties
+# Many votes are taken in blocks side by side if there are FEWEST, STRIP votes of each at a time. A block is
+# so long that e^−FORGET of its start is left at its end. Blocks meet where they are SEAM apart (1e-10 Elo
+# points); if they do not in SWEEPS sweeps, votes are taken one by one.
+FEWEST, STRIP, FORGET, SEAM, SWEEPS = 64, 32, 36, 1e-12, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,15 +57,67 @@ def sequential_elo(votes: Votes | Tally, *, k: float = 32, base: float = 1000, s
     """
     # 1 / (1 + 10^−x) = (1 + tanh(x ln 10 / 2)) / 2, which cannot overflow. In units of 2 scale / ln 10 a
     # vote costs one product.
-    unit, tanh = 2 * scale / math.log(10), math.tanh
-    step, won = k / unit / 2, np.array(SCORE) * (k / unit)
-    u = [0.0] * len(votes.names)
+    unit = 2 * scale / math.log(10)
+    step, gains = k / unit / 2, np.array(SCORE) * (k / unit)
+    u = np.zeros(len(votes.names))
+    length = math.ceil(FORGET * len(votes.names) / step)
     for a, b, winner in votes.in_order():
-        for i, j, gain in zip(a.tolist(), b.tolist(), np.take(won, winner).tolist(), strict=True):
-            change = gain - step * tanh(u[i] - u[j])
-            u[i] += change
-            u[j] -= change
-    return Elo(votes.names, base + unit * np.array(u), k, base, scale)
+        blocks = len(winner) // length
+        done = blocks * length if blocks >= FEWEST and step < 1 else 0
+        if done:
+            u = _in_blocks(u, a[:done], b[:done], winner[:done], step, gains, blocks)
+        u = _one_by_one(u, a[done:], b[done:], winner[done:], step, gains)
+    return Elo(votes.names, base + unit * u, k, base, scale)
+
+
+def _one_by_one(
+    u: np.ndarray, a: np.ndarray, b: np.ndarray, winner: np.ndarray, step: float, gains: np.ndarray
+) -> np.ndarray:
+    """Ratings (m,) after these votes, from ratings u before."""
+    after, tanh = u.tolist(), math.tanh
+    for i, j, gain in zip(a.tolist(), b.tolist(), gains[winner].tolist(), strict=True):
+        change = gain - step * tanh(after[i] - after[j])
+        after[i] += change
+        after[j] -= change
+    return np.array(after)
+
+
+def _in_blocks(
+    u: np.ndarray,
+    a: np.ndarray,
+    b: np.ndarray,
+    winner: np.ndarray,
+    step: float,
+    gains: np.ndarray,
+    blocks: int,
+) -> np.ndarray:
+    """What `_one_by_one` gives, in less time for many votes: blocks of them advance side by side.
+
+    Each block starts from a guess, which in the next sweep is where the block before it ended, until
+    guesses and ends agree. They soon do, for Elo forgets: a vote averages whatever was added to its two
+    ratings before (its Jacobian is [1 − s, s; s, 1 − s], 0 < s ≤ step < 1). So nothing added ever grows, and
+    what is left at the seams moves the result by no more than its sum.
+    """
+    m, length = len(u), len(winner) // blocks
+    left, right, won = (votes.reshape(blocks, length) for votes in (a, b, winner))
+    row = np.arange(blocks) * m
+    start = np.tile(u, (blocks, 1))
+    for sweep in range(SWEEPS):
+        ratings = start.flatten()
+        # For the first guesses the second halves of the blocks will do.
+        for first in range(0 if sweep else length // 2, length, STRIP):
+            strip = slice(first, first + STRIP)
+            steps = row + left[:, strip].T, row + right[:, strip].T, gains[won[:, strip].T]
+            for i, j, change in zip(*steps, strict=True):
+                of_i, of_j = ratings[i], ratings[j]
+                change -= step * np.tanh(of_i - of_j)
+                ratings[i], ratings[j] = of_i + change, of_j - change
+        end = ratings.reshape(blocks, m)
+        settled = sweep > 0 and np.abs(end[:-1] - start[1:]).max() <= SEAM
+        if settled:
+            return end[-1]
+        start[1:] = end[:-1]
+    return _one_by_one(u, a, b, winner, step, gains)
 
 
 def elo_over_orders(

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from elo import online
 from elo.counts import count
 from elo.online import elo_over_orders, sequential_elo
 from elo.votes import read_votes
@@ -59,3 +60,44 @@ def test_orders_side_by_side_are_each_order_alone(five):
     spread = elo_over_orders(counts, orders=1, seed=3)
     np.testing.assert_allclose(spread.mean, alone.ratings, atol=1e-9)
     assert (spread.sd == 0).all()
+
+
+def plain_elo(votes, k, scale):
+    ratings = [1000.0] * len(votes.names)
+    for i, j, won in zip(votes.a, votes.b, votes.winner, strict=True):
+        expected = 1 / (1 + 10 ** ((ratings[j] - ratings[i]) / scale))
+        change = k * ((1, 0, 0.5)[won] - expected)
+        ratings[i] += change
+        ratings[j] -= change
+    return ratings
+
+
+def random_votes(n, names, rng):
+    a = rng.integers(0, len(names), n)
+    b = (a + rng.integers(1, len(names), n)) % len(names)
+    winner = rng.choice(["left", "right", "tie"], n, p=[0.5, 0.3, 0.2])
+    return pd.DataFrame({"left": np.array(names)[a], "right": np.array(names)[b], "winner": winner})
+
+
+@pytest.mark.parametrize("k", [100, 400])
+def test_many_votes_side_by_side_are_those_votes_one_by_one(k, monkeypatch):
+    monkeypatch.setattr(online, "_one_by_one", unless_few(online._one_by_one))
+    votes = read_votes(random_votes(50_000, ["a", "b", "c"], np.random.default_rng(0)))
+    found = sequential_elo(votes, k=k).ratings
+    np.testing.assert_allclose(found, plain_elo(votes, k, 400), rtol=0, atol=1e-8)
+
+
+def unless_few(one_by_one):
+    def only_the_rest(u, a, b, winner, step, gains):
+        assert len(winner) < 2_000
+        return one_by_one(u, a, b, winner, step, gains)
+
+    return only_the_rest
+
+
+def test_methods_that_left_early_keep_what_they_had_then():
+    rng = np.random.default_rng(0)
+    frames = [random_votes(20_000, names, rng) for names in (["a", "b", "c"], ["c", "d", "e"])]
+    votes = read_votes(pd.concat(frames))
+    found = sequential_elo(votes, k=400).ratings
+    np.testing.assert_allclose(found, plain_elo(votes, 400, 400), rtol=0, atol=1e-8)
