@@ -93,6 +93,12 @@ def from_wins(names: Iterable[str], wins: np.ndarray, ties: np.ndarray | None = 
     return Counts(tuple(names), np.array([wins, np.zeros_like(wins), tied]))
 
 
+def half_wins(number: np.ndarray) -> np.ndarray:
+    """Cells (…, 3, m, m) → (…, m, m) wins of i over j, each tie as half a win for both."""
+    half = number[..., TIE, :, :] / 2
+    return number[..., LEFT, :, :] + half + (number[..., RIGHT, :, :] + half).swapaxes(-1, -2)
+
+
 def count(votes: "Votes", by: Iterable[str] = ()) -> Counts:
     """Count votes into cells in one pass; `by` names the groups ("judge", "prompt") to keep apart too.
 

@@ -32,11 +32,12 @@ def _reached(edges: np.ndarray) -> np.ndarray:
     """(r, m, m) edges i→j → (r, m) which methods a walk from method 0 reaches."""
     reached = np.zeros(edges.shape[:2], dtype=bool)
     reached[:, 0] = True
-    while True:
+    while not reached.all():
         further = reached | (reached[:, :, None] & edges).any(axis=1)
         if (further == reached).all():
-            return reached
+            break
         reached = further
+    return reached
 
 
 def components(wins: np.ndarray) -> list[np.ndarray]:

@@ -15,12 +15,13 @@ import numpy as np
 
 from elo.counts import GROUPS, Counts, from_wins
 from elo.errors import SettingsError
-from elo.paired import BATCH_CELLS, Fit, fit_rounds, prior_cells
+from elo.paired import Fit, fit_rounds, prior_cells
 from elo.tally import Tally
 
 CLUSTERS = ("auto", "vote", "judge", "prompt", "both")
 ENOUGH = 20  # `auto` takes what has at least as many values
 FEW = 50  # below this, intervals over clusters tend to be too short
+CHUNK = 10_000_000  # weights or cells that are drawn at once: some 80 MB
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +89,10 @@ def bootstrap(
         table = counts.by[cluster].table[sorted(range(clusters), key=labels.__getitem__)][:, used]
         if clusters * len(used) <= 1 << 24:
             table = table.toarray()  # a dense product is faster, and this much is no burden
-    prior = prior_cells(counts, like.prior)
+    prior = prior_cells(counts, like.prior).reshape(-1)
     theta = np.empty((rounds, m))
-    # Weights and cells of a chunk of rounds stay below some 80 MB.
-    chunk = max(1, min(10 * BATCH_CELLS // max(clusters if cluster != "vote" else 1, 3 * m * m), rounds))
+    chunk = max(1, min(CHUNK // max(clusters if cluster != "vote" else 1, 3 * m * m), rounds))
+    number = np.tile(prior, (chunk, 1))
     for first in range(0, rounds, chunk):
         size = min(chunk, rounds - first)
         if cluster == "vote":
@@ -99,9 +100,8 @@ def bootstrap(
         else:
             weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size)
             cells = weights.astype(float) @ table
-        number = np.zeros((size, flat.size))
-        number[:, used] = cells
-        theta[first : first + size] = fit_rounds(number.reshape(size, 3, m, m) + prior, like)
+        number[:size, used] = cells + prior[used]
+        theta[first : first + size] = fit_rounds(number[:size].reshape(size, 3, m, m), like)
     draws = theta[~np.isnan(theta[:, 0])]
     return Bootstrap(draws, cluster, clusters, rounds, rounds - len(draws), seed)
 

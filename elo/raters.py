@@ -13,9 +13,9 @@ import pandas as pd
 from elo.agreement import krippendorff_alpha
 from elo.answers import CONDUCT, conduct
 from elo.cells import plain_row
-from elo.counts import LEFT, RIGHT, TIE, Counts, codes_of, count
+from elo.counts import LEFT, RIGHT, TIE, codes_of, count, half_wins
 from elo.existence import NoMaximum
-from elo.paired import fit, half_wins
+from elo.paired import fit
 from elo.robustness import leave_one_out
 from elo.subsets import only
 from elo.terminal import rendered, table_of
@@ -160,7 +160,7 @@ def leave_one_out_likelihood(votes: Votes, *, by_prompt: bool) -> np.ndarray:
         theta = leave_one_out(counts, everybody).log_strength
         for row, judge in enumerate(at):
             cells = clusters.table[[row]].toarray().reshape(counts.number.shape)
-            wins = half_wins(Counts(counts.names, cells))
+            wins = half_wins(cells)
             with np.errstate(invalid="ignore"):
                 logs = -np.logaddexp(0, theta[row][None, :] - theta[row][:, None])
             if not np.isnan(logs).any():

@@ -12,8 +12,7 @@ import numpy as np
 
 from elo.counts import Counts
 from elo.existence import NoMaximum
-from elo.paired import Fit, cell_scores, fit, fit_rounds, prior_cells
-from elo.sandwich import bread
+from elo.paired import Fit, cell_moves, fit, fit_rounds, prior_cells
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def votes_to_flip(counts: Counts, fitted: Fit, better: str, worse: str) -> Flip:
         raise ValueError(f"{better} does not rate higher than {worse}")
     contrast = np.zeros(len(fitted.parameters))
     contrast[i], contrast[j] = 1, -1
-    influence = (cell_scores(fitted) @ bread(fitted) @ contrast).ravel()
+    influence = cell_moves(fitted) @ contrast
     order = np.argsort(-influence, kind="stable")
     order = order[(influence[order] > 0) & (counts.number.ravel()[order] > 0)]
     votes, strength = counts.number.ravel()[order], influence[order]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from elo.counts import Clusters, Counts
-from elo.paired import Fit, cell_scores
+from elo.paired import Fit, cell_moves
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +54,7 @@ def sandwich(counts: Counts, fitted: Fit, groups: Sequence[str] = ()) -> Sandwic
     The meat of g clusters is multiplied by g / (g − 1), as a sum of squares about a fitted mean is too
     small by that.
     """
-    scores = cell_scores(fitted).reshape(counts.number.size, -1)
-    inverse = bread(fitted)
-    # (cells, p): what one vote of a cell moves the parameters
-    moves = scores @ inverse
+    moves = cell_moves(fitted)
     number = counts.number.reshape(-1, 1)
     by_vote = moves.T @ (number * moves)
     parts = [_by_cluster(counts.by[group], moves) for group in groups]
@@ -84,16 +81,6 @@ def two_sided_p(t: np.ndarray, freedom: float) -> np.ndarray:
 
     below = -np.abs(np.asarray(t, dtype=float))
     return np.asarray(2 * (ndtr(below) if np.isinf(freedom) else stdtr(freedom, below)))
-
-
-def bread(fitted: Fit) -> np.ndarray:
-    """(p, p) inverse of the information among θ of mean 0: what a unit of gradient moves the parameters."""
-    m, p = len(fitted.names), len(fitted.parameters)
-    filled = fitted.information.copy()
-    filled[:m, :m] += np.trace(filled[:m, :m]) / (m * m)
-    centre = np.eye(p)
-    centre[:m, :m] -= 1 / m
-    return centre @ np.linalg.solve(filled, centre)
 
 
 def _by_cluster(clusters: Clusters, moves: np.ndarray) -> np.ndarray:

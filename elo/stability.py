@@ -17,6 +17,7 @@ from elo.terminal import rendered, table_of
 from elo.votes import Votes
 
 NAMED = 5  # more judges than this are counted instead of named
+EQUAL = 1e-9  # log-strengths as near as that differ by rounding only
 FEW = 0.01  # a claim that fewer votes than this share would turn is called fragile
 
 
@@ -142,7 +143,7 @@ def stability(votes: Votes | Tally, pair: Sequence[str] | None = None, **setting
         exists = ~np.isnan(left[:, 0])
         lost = tuple(labels[~exists])
         labels, left = labels[exists], left[exists]
-        turned = [tuple(labels[left[:, i] <= left[:, j]]) for i, j in ordered]
+        turned = [tuple(labels[left[:, i] <= left[:, j] + EQUAL]) for i, j in ordered]
         if len(left):
             by = np.abs(left - theta).argmax(axis=0)
             mover = [labels[row] for row in by[order]]

@@ -14,7 +14,7 @@ c, and its slopes. With π = e^θ:
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,10 +23,10 @@ class Slopes(NamedTuple):
     """ℓ_x, ℓ_c and −ℓ_xx, −ℓ_xc, −ℓ_cc; those by c are None where there is no c."""
 
     x: np.ndarray
-    c: np.ndarray | None
+    c: Any
     xx: np.ndarray
-    xc: np.ndarray | None
-    cc: np.ndarray | None
+    xc: Any
+    cc: Any
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def log_sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def _bt_win(x: np.ndarray, _: np.ndarray) -> Slopes:
-    p = sigmoid(x)
-    return Slopes(1 - p, None, p * (1 - p), None, None)
+    q = sigmoid(-x)
+    return Slopes(q, None, q - q * q, None, None)
 
 
 def _davidson(x: np.ndarray, c: np.ndarray) -> tuple[np.ndarray, np.ndarray, Slopes]:

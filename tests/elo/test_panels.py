@@ -27,7 +27,8 @@ def test_components_are_the_votes_of_each_alone(two):
         there, here = elo.compute(part, bootstrap=0), elo.compute(alone, bootstrap=0)
         pd.testing.assert_frame_equal(there.ratings, here.ratings)
         others = {"methods of another panel": len(two) - len(alone)}
-        assert there.settings == {**here.settings, "left_out": others}
+        effect = pytest.approx(here.settings["design_effect"])
+        assert there.settings == {**here.settings, "left_out": others, "design_effect": effect}
     for counts, part in zip(split_counts(count(read_votes(two))), (flux, sdxl), strict=True):
         assert counts.names == part.names
         np.testing.assert_array_equal(counts.number, count(part).number)
