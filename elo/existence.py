@@ -30,7 +30,7 @@ def strongly_connected(wins: np.ndarray) -> np.ndarray:
 
 def _reached(edges: np.ndarray) -> np.ndarray:
     """(r, m, m) edges i→j → (r, m) which methods a walk from method 0 reaches."""
-    reached = np.zeros(edges.shape[:2], dtype=bool)
+    reached = edges[:, 0].copy()
     reached[:, 0] = True
     while not reached.all():
         further = reached | (reached[:, :, None] & edges).any(axis=1)

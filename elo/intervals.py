@@ -21,7 +21,9 @@ from elo.tally import Tally
 CLUSTERS = ("auto", "vote", "judge", "prompt", "both")
 ENOUGH = 20  # `auto` takes what has at least as many values
 FEW = 50  # below this, intervals over clusters tend to be too short
-CHUNK = 10_000_000  # weights or cells that are drawn at once: some 80 MB
+# Rounds drawn at once, and how many weights or cells (80 MB) at most. Small arrays are made of memory that is
+# at hand; asking the system for more would take as long as the drawing.
+CHUNK, MOST = 100, 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +93,7 @@ def bootstrap(
             table = table.toarray()  # a dense product is faster, and this much is no burden
     prior = prior_cells(counts, like.prior).reshape(-1)
     theta = np.empty((rounds, m))
-    chunk = max(1, min(CHUNK // max(clusters if cluster != "vote" else 1, 3 * m * m), rounds))
+    chunk = max(1, min(CHUNK, MOST // max(clusters if cluster != "vote" else 1, 3 * m * m), rounds))
     number = np.tile(prior, (chunk, 1))
     for first in range(0, rounds, chunk):
         size = min(chunk, rounds - first)
