@@ -147,7 +147,10 @@ def clusters(
     size = max(int(codes.max(initial=-1)) + 1, len(labels))
     labels += [""] * (size - len(labels))
     if size * width <= 1 << 22:
-        dense = np.bincount(codes.astype(np.intp) * width + cell, weights=weight, minlength=size * width)
+        place = codes.astype(np.intp)
+        place *= width  # in place: of ten million votes each copy is 80 MB
+        place += cell
+        dense = np.bincount(place, weights=weight, minlength=size * width)
         table = sparse.csr_array(dense.reshape(size, width).astype(float))
     else:
         ones = np.ones(len(cell)) if weight is None else weight

@@ -24,6 +24,8 @@ SHARED = ("model_a", "model_b", "winner", *TALLIES, "count", *STATE)
 SINGLE = ("vote_id", "supersedes")
 GROUPED = {"judge": "judge", "prompt": "prompt_id", "category": "category"}
 
+PIECE = 1_000_000  # codes looked through at once for labels not seen before
+
 Chunk = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -195,7 +197,12 @@ def codes_of_column(
     found, texts = encode(reading.column(name))
     found = found[rows]
     first = np.full(len(texts) + 1, len(found))  # -1 marks the last place
-    first[found[::-1]] = np.arange(len(found))[::-1]
+    for start in range(0, len(found), PIECE):
+        piece = found[start : start + PIECE]
+        new = np.flatnonzero(first[piece] == len(found))[::-1]
+        first[piece[new]] = start + new
+        if (first[:-1] < len(found)).all():
+            break
     present = np.argsort(first[:-1], kind="stable")[: int((first[:-1] < len(found)).sum())]
     if not len(present):
         return None

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from elo import votes as votes_module
 from elo.counts import count
 from elo.errors import VotesError
 from elo.votes import read_votes
@@ -273,3 +274,17 @@ def test_importing_elo_is_cheap():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "set()\n"
     )
+
+
+@pytest.mark.parametrize("piece", [1, 3, 1000])
+def test_judges_are_coded_in_the_order_in_which_they_first_appear(piece, monkeypatch):
+    monkeypatch.setattr(votes_module, "PIECE", piece)
+    judges = ["bob", None, "ann", "bob", "cyd", "ann", None, "dan", "ann", "eve"]
+    frame = pd.DataFrame({"left": "x", "right": "y", "winner": "left", "judge": judges})
+    kept = frame.assign(kind=["repeat"] + ["main"] * 9)  # bob's first vote is not rated
+    for given in (frame, kept):
+        votes = read_votes(given)
+        rated = given["judge"] if given is frame else given["judge"][1:]
+        codes, labels = pd.factorize(rated)
+        assert votes.labels["judge"] == tuple(labels)
+        np.testing.assert_array_equal(votes.judge, codes)
