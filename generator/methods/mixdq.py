@@ -26,7 +26,6 @@ from tqdm import tqdm
 from generator.fidelity import ssim
 from generator.methods import Method, MethodError
 from generator.models import BaseModel
-from generator.prompts import shapes_prompts
 from generator.quantize import Static, Weights, quantizable, quantized, replace
 from generator.quantize.mixed import Scores, allocate, mean_bits, sensitivities, sqnr
 from generator.quantize.model import matching
@@ -134,7 +133,7 @@ def measure_and_allocate(base: BaseModel, path: Path, mean: float = 4.0) -> dict
     """Measure the sensitivities of a base model, share out the bits and write the allocation `path`."""
     pipeline = base.load()
     backbone = getattr(pipeline, base.backbone)
-    prompts = shapes_prompts("calibration", CALIBRATION_PROMPTS)
+    prompts = base.calibration(CALIBRATION_PROMPTS)
     few = prompts[:SENSITIVITY_PROMPTS]
     restructure(backbone, lambda: render(pipeline, base, prompts))
     layers = quantizable(backbone, base.keep)
@@ -239,7 +238,7 @@ def _output(model: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any]]) -> T
 def _method(id_: str, weight_bits: int, notes: str) -> Method:
     def apply(pipeline: DiffusionPipeline, base: BaseModel) -> None:
         bits = 8 if weight_bits == 8 else read_allocation(allocation_file(base))
-        prompts = shapes_prompts("calibration", CALIBRATION_PROMPTS)
+        prompts = base.calibration(CALIBRATION_PROMPTS)
         mixdq(getattr(pipeline, base.backbone), lambda: render(pipeline, base, prompts), bits, base.keep)
 
     return Method(id_, f"MixDQ W{weight_bits}A8", weight_bits, 8, notes, apply)
