@@ -97,10 +97,14 @@ def calibrate(model: str, method: str, how: str, captions: int, heldout: int, ou
     """
     base, (chosen,) = _model_and_methods(model, [method])
     from generator.calibrate import calibrate as search
+    from generator.methods import MethodError
     from generator.methods.qsched import coefficients_file
 
     path = output or coefficients_file(base, method)
-    search(base, chosen, path, how=how, captions=captions, heldout=heldout)
+    try:
+        search(base, chosen, path, how=how, captions=captions, heldout=heldout)
+    except MethodError as error:
+        raise BadInput(str(error)) from None
     click.echo(f"{path}: written. Look at it with\n  qsched show {path}")
 
 
@@ -140,3 +144,26 @@ def ptqd(model: str, method: str, output: Path | None) -> None:
         raise BadInput(str(error)) from None
     slopes = ", ".join(f"{step.k:.4f}" for step in file.steps)
     click.echo(f"{path}: written. The error follows the output with slopes {slopes}")
+
+
+@cli.command()
+@click.option("--model", default="shapes", show_default=True, help="Base model.")
+@click.option(
+    "--method", default="s2p-w4a8", show_default=True, help="Method that is trained before it draws."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: where the method looks.")
+def train(model: str, method: str, output: Path | None) -> None:
+    """Train the quantized backbone of a method (s2p-…, qdiffusion-…) and keep it.
+
+    Example: generator train --model shapes --method s2p-w4a8
+    """
+    base, _ = _model_and_methods(model, [method])
+    from generator.methods import qdiffusion, serial_parallel
+
+    makers = {**serial_parallel.MAKERS, **qdiffusion.MAKERS}
+    if method not in makers:
+        raise BadInput(f"--method {method!r}: is not trained; expected one of {', '.join(makers)}")
+    path = output or serial_parallel.checkpoint_file(base, method)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    makers[method](base, path)
+    click.echo(f"{path}: written, {path.stat().st_size / 1e6:.2f} MB")

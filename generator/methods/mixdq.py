@@ -30,7 +30,7 @@ from generator.quantize import Static, Weights, quantizable, quantized, replace
 from generator.quantize.mixed import Scores, allocate, mean_bits, sensitivities, sqnr
 from generator.quantize.model import matching
 from generator.quantize.observe import input_ranges, watching
-from generator.quantize.split import BosLinear, SplitConv2d, hidden_channels
+from generator.quantize.split import BosLinear, split_concatenations
 from generator.sweep import render, software_versions
 
 ALLOCATIONS = Path(__file__).parent.parent / "allocations"
@@ -52,11 +52,7 @@ def restructure(model: nn.Module, run: Callable[[], Any]) -> None:
         ValueError: a text whose first token is not the same in every prompt.
     """
     layers = quantizable(model)
-    new: dict[str, nn.Module] = {}
-    for block, channels in hidden_channels(model).items():
-        for name in (f"{block}.conv1", f"{block}.conv_shortcut"):
-            if isinstance(layer := layers.get(name), nn.Conv2d):
-                new[name] = SplitConv2d.from_float(layer, channels)
+    new: dict[str, nn.Module] = {**split_concatenations(model)}
     for name, token in _first_tokens(model, matching(layers, ("*.attn2.to_k", "*.attn2.to_v")), run).items():
         layer = layers[name]
         assert isinstance(layer, nn.Linear)  # noqa: S101 - for the type checker
