@@ -208,7 +208,7 @@ def measure(store: Store, rounds: int) -> dict[str, list[float]]:
 
 
 def newcomer(store: Store) -> str:
-    voter = add_voter(store, "key", source="measured")
+    voter = add_voter(store, "key")
     if voter is None:
         raise SystemExit("the study is full")
     return voter.id

@@ -20,7 +20,6 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from generator.errors import InputError
 from generator.methods import Method
 from generator.models import BaseModel
 from generator.prompts import noise_seed, read_prompts
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
 SOFTWARE = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "pillow")
 
 
-class SweepError(InputError):
+class SweepError(ValueError):
     """A gallery folder that this run cannot go on with."""
 
 

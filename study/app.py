@@ -8,10 +8,12 @@ from flask import Flask, jsonify, render_template, request
 from flask_wtf.csrf import CSRFError
 from werkzeug.exceptions import HTTPException
 
-from study import admin, files, voting
+from study import admin, files, joining, leaving, voting
 from study.languages import speak
+from study.markdown import render
 from study.security import secure
 from study.store import open_store
+from study.visitor import open_protocol
 
 
 def create_app(config: Mapping[str, Any]) -> Flask:
@@ -39,13 +41,16 @@ def create_app(config: Mapping[str, Any]) -> Flask:
         WTF_CSRF_SSL_STRICT=False,  # it would ask for the Referer that our Referrer-Policy withholds
     )
     app.config.from_mapping(config)
+    app.register_blueprint(joining.bp)
     app.register_blueprint(voting.bp)
+    app.register_blueprint(leaving.bp)
     app.register_blueprint(admin.bp)
     app.register_error_handler(HTTPException, _say_it)
     secure(app)
     speak(app)
     app.config["STORE"] = open_store(app.config["STUDY"], app.config.get("DATABASE_URL"))
-    app.context_processor(lambda: {"protocol": voting.protocol_for(None)})
+    app.add_template_filter(render, "markdown")
+    app.context_processor(lambda: {"protocol": open_protocol()})
     return app
 
 

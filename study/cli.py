@@ -1,13 +1,15 @@
 """The command `study`. Only wires: each command reads, calls one function and tells what it did."""
 
+import csv
 import json
 import os
+import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
-from importlib.util import find_spec
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,13 @@ from study.config import STUDY_FILE, ConfigError, Protocol, read_protocol, start
 from study.exclusions import ExclusionError
 from study.export import WRITERS, ExportError, export_votes
 from study.gallery import GalleryError
+from study.invitations import MOST, InvitationError, Link, invitations, revoke
+from study.invitations import invite as make_invitations
 from study.layouts import OTHERS
 from study.leases import sides
 from study.protocols import Version, count_cells, must_be_open, newest, open_protocol
 from study.quality import FLAGS, voter_flags
+from study.roster import export_persons
 from study.schema import GalleryRow
 from study.store import Store, StoreError, check_ready, migrate, open_store
 
@@ -43,7 +48,15 @@ def one_line_errors() -> Iterator[None]:
 
     try:
         yield
-    except (GalleryError, ConfigError, StoreError, ExportError, ExclusionError, ServerError) as error:
+    except (
+        GalleryError,
+        ConfigError,
+        StoreError,
+        ExportError,
+        ExclusionError,
+        InvitationError,
+        ServerError,
+    ) as error:
         raise BadInput(" ".join(str(error).split())) from error
     except OperationalError as error:
         raise BadInput(f"database: {str(error.orig).splitlines()[0]}") from error
@@ -256,9 +269,16 @@ def password(folder: Path) -> None:
 @click.option("--all", "superseded", is_flag=True, help="Also votes that a later vote takes back.")
 @click.option("--license", metavar="ID", help="For the card, such as cc-by-4.0.")
 @click.option(
+    "--with-persons",
+    "persons",
+    type=click.Path(path_type=Path),
+    metavar="CSV",
+    help="Also who they are, in a file of its own: personal data.",
+)
+@click.option(
     "-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="May end in .gz."
 )
-def export(folder: Path, out: Path, **options: Any) -> None:
+def export(folder: Path, out: Path, persons: Path | None, **options: Any) -> None:
     """Write all votes to FILE, one row a vote; model_a is the left image. README.md beside it is their card.
 
     \b
@@ -268,9 +288,13 @@ def export(folder: Path, out: Path, **options: Any) -> None:
     """
     with opened(folder) as (store, _):
         dump = export_votes(store, out, **options)
+        number = export_persons(store, persons) if persons else 0
     click.echo(f"wrote {dump.votes} votes to {out}, and what they are to {dump.card}")
     for reason, number in dump.left_out.items():
         click.echo(f"left out: {number} votes ({reason})")
+    if persons:
+        click.echo(f"wrote {number} persons to {persons}")
+        click.echo("warning: it says who the judges are; never publish it, and keep it apart", err=True)
 
 
 @cli.command()
@@ -339,40 +363,6 @@ def verify(folder: Path, gallery: Path | None, dump: Path | None) -> None:
             raise click.ClickException(str(error)) from None  # exits with 1: it was checked, and found
 
 
-@cli.command(name="blind-check")
-@study_option
-@click.option("--trials", type=click.IntRange(100), default=1000, show_default=True, help="Pairs looked at.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the voters' choices and the folds.")
-@click.option("--json", "as_json", is_flag=True, help="For scripts.")
-def blind_check(folder: Path, trials: int, seed: int, as_json: bool) -> None:
-    """Play voters who try to tell the methods from everything they receive but the pixels.
-
-    They vote in a copy of the study that goes away. Says for each channel how well it tells (AUC: 0.5 not
-    at all, 1 always) and exits with 1 if one tells more than chance. Needs pairstudy[blind-check].
-
-    \b
-    Example:
-      study blind-check --study my-study
-    """
-    from study.blindcheck import blind_check as check
-    from study.blindcheck import to_terminal
-    from study.leaks import TooFewError
-
-    if find_spec("sklearn") is None:
-        raise BadInput("scikit-learn is missing; `pip install pairstudy[blind-check]` brings it")
-    with (
-        opened(folder) as (store, protocol),
-        click.progressbar(length=trials, label="pairs", file=sys.stderr) as progress,
-    ):
-        try:
-            verdict = check(store, protocol, trials, seed, progress.update)
-        except TooFewError as error:
-            raise BadInput(str(error)) from error
-    click.echo(json.dumps(asdict(verdict)) if as_json else to_terminal(verdict))
-    if verdict.telling:
-        raise click.ClickException(f"told which side is which method: {', '.join(verdict.telling)}")
-
-
 @cli.command()
 @study_option
 @click.option("--judge", multiple=True, help="All votes of this judge, as named in the dump.")
@@ -414,6 +404,84 @@ def exclude(
         for rule in exclusions.rules(store):
             lifted = " (lifted)" if rule.lifted else ""
             click.echo(f"{rule.number:4}  {rule.field} {rule.value}: {rule.reason}{lifted}")
+
+
+class Days(click.ParamType):
+    """A span of time, such as 30d or 12h, in days."""
+
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Days of a text like 30d."""
+        found = re.fullmatch(r"([0-9]{1,4})([dh])", str(value))
+        if found is None or int(found[1]) == 0:
+            self.fail(f"found {value!r}, expected a number of days or hours, such as 30d or 12h", param, ctx)
+        return int(found[1]) / (1 if found[2] == "d" else 24)
+
+
+@cli.command()
+@study_option
+@click.option("-n", "number", type=click.IntRange(1, MOST), default=1, help="How many links.")
+@click.option("--uses", type=click.IntRange(1), default=1, show_default=True, help="People by each link.")
+@click.option("--expires", "days", type=Days(), help="Such as 30d or 12h; by default never.")
+@click.option("--label", default="", help="For yourself; it is not in the link.")
+@click.option(
+    "--address", default="http://127.0.0.1:5000", show_default=True, help="Where voters find the study."
+)
+@click.option("--csv", "as_csv", is_flag=True, help="For a mail merge.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+@click.option("--list", "listing", is_flag=True, help="Make none: show all, and how many people came.")
+@click.option("--revoke", "revoked", type=int, metavar="NUMBER", help="Let nobody else in by this one.")
+def invite(
+    folder: Path,
+    address: str,
+    as_csv: bool,
+    as_json: bool,
+    listing: bool,
+    revoked: int | None,
+    **wanted: Any,
+) -> None:
+    """Print links that let people in, signed, each for one person or for several.
+
+    They are signed with the SECRET_KEY of the environment or else with the study's key file: it must be the
+    one that `study serve` uses.
+
+    \b
+    Example:
+      study invite --study my-study -n 20 --expires 30d --label "panel A" --address https://study.example
+    """
+    with opened(folder) as (store, protocol):
+        key = _secret_key(folder, demo=True)
+        if revoked is not None:
+            revoke(store, revoked)
+            click.echo(f"invitation {revoked} lets nobody else in")
+            return
+        if not protocol.entrances.invitation:
+            raise ConfigError("study.toml: entrances.invitation is false: nobody would be let in")
+        links = invitations(store, key) if listing else make_invitations(store, key, **wanted)
+    rows = [_as_row(link, address) for link in links]
+    if as_json:
+        click.echo(json.dumps(rows))
+    elif as_csv or listing:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(["number", "label", "uses", "used", "expires", "revoked", "link"])
+        writer.writerows(row.values() for row in rows)
+    else:
+        for row in rows:
+            click.echo(row["link"])
+
+
+def _as_row(link: Link, address: str) -> dict[str, Any]:
+    expires = None if link.expires is None else datetime.fromtimestamp(link.expires, UTC)
+    return {
+        "number": link.number,
+        "label": link.label,
+        "uses": link.uses,
+        "used": link.used,
+        "expires": expires and expires.isoformat(timespec="seconds"),
+        "revoked": link.revoked,
+        "link": address.rstrip("/") + link.path,
+    }
 
 
 def _write_key(path: Path) -> None:

@@ -22,6 +22,10 @@ Id = Annotated[str, StringConstraints(pattern=r"\A[a-z0-9][a-z0-9_-]{0,31}\z")]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Words = Annotated[str, StringConstraints(max_length=20_000)]
 Share = Annotated[float, Field(ge=0, le=1)]
+# What a person gets at the end: nothing, a code, or an https address to go to.
+Ending = Annotated[
+    str, StringConstraints(max_length=500, pattern=r"\A(https://[^\s/]+(/\S*)?|[A-Za-z0-9_-]{1,64})?\z")
+]
 
 
 class ConfigError(ValueError):
@@ -118,26 +122,51 @@ class Page(_Table):
     min_exposure_ms: int = Field(default=0, ge=0, le=60_000)
 
 
+class Entrances(_Table):
+    """Which ways lead into the study; docs/recruiting.md tells them."""
+
+    link: bool = True  # the bare address, for everybody
+    invitation: bool = True  # signed links made by `study invite`
+    prolific: bool = True
+    mturk: bool = False
+    kiosk: bool = False  # one device, person after person
+
+    @model_validator(mode="after")
+    def _not_walled_up(self) -> Self:
+        if not any(self.model_dump().values()):
+            raise ValueError("all are false, so nobody could take part")
+        return self
+
+
 class Breaks(_Table):
-    """A pause offered after every so many trials; 0: none."""
+    """A pause offered after every so many trials (0: none), with a text (Markdown)."""
 
     every: int = Field(default=0, ge=0)
     text: Words = ""
 
 
 class Consent(_Table):
-    """What a person agrees to before the first trial (Markdown), and from which age."""
+    """What a person agrees to before anything else (Markdown), and from which age; "" and 0: nothing.
+
+    withdrawn_votes: whether the votes of somebody who withdraws stay in the tables.
+    """
 
     text: Words = ""
-    age: int = Field(default=18, ge=0, le=120)
+    age: int = Field(default=0, ge=0, le=120)
+    withdrawn_votes: Literal["exclude", "keep"] = "exclude"
+
+    @property
+    def asked(self) -> bool:
+        """Whether there is anything to agree to."""
+        return bool(self.text.strip() or self.age)
 
 
 class Completion(_Table):
     """What a person gets at the end, by outcome: a code, or an https address to go to."""
 
-    finished: str = Field(default="", max_length=500)
-    screened_out: str = Field(default="", max_length=500)
-    no_consent: str = Field(default="", max_length=500)
+    finished: Ending = ""
+    screened_out: Ending = ""
+    no_consent: Ending = ""
 
 
 class Display(_Table):
@@ -149,15 +178,27 @@ class Display(_Table):
 
 
 class Demographic(_Table):
-    """A question about the person, always skippable; without choices the answer is free text."""
+    """A question about the person, always skippable; without choices the answer is free text.
+
+    screen_out: the choices of people whom the study is not for; who skips the question stays.
+    """
 
     id: Id
     text: Line
     choices: tuple[Line, ...] = ()
+    screen_out: tuple[Line, ...] = ()
+
+    @model_validator(mode="after")
+    def _can_be_chosen(self) -> Self:
+        if len(set(self.choices)) < len(self.choices):
+            raise ValueError("choices holds the same twice")
+        if unknown := [choice for choice in self.screen_out if choice not in self.choices]:
+            raise ValueError(f"screen_out: {unknown[0]!r} is not among choices")
+        return self
 
 
 # Understood, but nothing acts upon them yet: a study that sets one is refused rather than run without it.
-LATER = ("breaks", "consent", "completion", "display", "demographics", "languages")
+LATER = ("display", "languages")
 
 
 class Protocol(_Table):
@@ -165,7 +206,7 @@ class Protocol(_Table):
 
     name: str = Field(pattern=r"\A[a-z0-9][a-z0-9_-]{0,63}\z")  # names the study in every vote
     title: Line
-    instructions: str = Field(default="", max_length=4000)
+    instructions: Words = ""  # Markdown
     seed: int = Field(default=0, ge=0)
     trials_per_voter: int = Field(default=30, ge=1, le=10_000)
     prefetch: int = Field(default=3, ge=0, le=50)  # pairs loaded ahead of the one on the screen
@@ -178,18 +219,19 @@ class Protocol(_Table):
     checks: Checks = Checks()
     quality: Quality = Quality()
     page: Page = Page()
+    entrances: Entrances = Entrances()
     breaks: Breaks = Breaks()
     consent: Consent = Consent()
     completion: Completion = Completion()
     display: Display = Display()
-    demographics: tuple[Demographic, ...] = ()
+    demographics: tuple[Demographic, ...] = Field(default=(), max_length=20)
     languages: tuple[str, ...] = Field(default=("en",), min_length=1)
 
     @model_validator(mode="after")
     def _can_be_done(self) -> Self:
-        ids = [question.id for question in self.questions]
-        if len(set(ids)) < len(ids):
-            raise ValueError("questions: two have the same id")
+        for key, asked in (("questions", self.questions), ("demographics", self.demographics)):
+            if len({question.id for question in asked}) < len(asked):
+                raise ValueError(f"{key}: two have the same id")
         c = self.checks
         main = self.trials_per_voter - c.golds - c.nulls - c.noise_floor - c.repeats
         if main < max(1, c.repeats):
@@ -261,7 +303,7 @@ def starting_toml(folder: str | Path, title: str) -> str:
 # carries their hash: a later change makes a new, numbered version.
 name = {json.dumps(slug(Path(folder).resolve().name))}
 title = {json.dumps(title, ensure_ascii=False)}
-instructions = ""           # a short text for the welcome page
+instructions = ""           # read before the first pair (Markdown)
 seed = 0                    # all chance starts here
 trials_per_voter = 30
 prefetch = 3                # pairs loaded ahead of the one on the screen
@@ -310,6 +352,34 @@ hidden = 0.2                # more than this share of answers with the page hidd
 skip = false                # may a voter pass over a pair, with a reason?
 undo = true                 # may a voter take back one of the last two votes?
 min_exposure_ms = 0         # answers unlock so long after both pictures are shown
+
+[entrances]                 # docs/recruiting.md
+link = true                 # the bare address, for everybody
+invitation = true           # links made by `study invite`
+prolific = true
+mturk = false
+kiosk = false               # one device, person after person
+
+[consent]                   # a page before everything else, if there is a text or an age
+text = ""                   # Markdown; \"\"\" may hold several lines
+age = 0                     # 18: voters must say that they are 18 or older
+withdrawn_votes = "exclude" # or "keep", in tables, the votes of somebody who withdraws
+
+[completion]                # at the end, by outcome: a code, or an https address to go to
+finished = ""
+screened_out = ""
+no_consent = ""
+
+[breaks]
+every = 0                   # trials; 0: no breaks
+text = ""                   # Markdown
+
+# Questions about the person before the first pair, each of which can be skipped.
+# [[demographics]]
+# id = "screen"
+# text = "What do you look at the pictures on?"
+# choices = ["a phone", "a tablet", "a computer"]   # none: free text
+# screen_out = []           # choices of people whom the study is not for
 """
 
 

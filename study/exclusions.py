@@ -8,6 +8,7 @@ import time
 from dataclasses import dataclass
 
 from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
 
 from study.chain import decide
 from study.schema import Decision, Exclusion, PromptRow, Vote, Voter
@@ -42,28 +43,31 @@ def exclude(store: Store, field: str, values: list[str], reason: str) -> list[Ru
     reason = " ".join(reason.split())
     if not 1 <= len(reason) <= LONGEST_REASON:
         raise ExclusionError(f"reason: found {len(reason)} characters, expected 1 to {LONGEST_REASON}")
+    with store.write() as session:
+        return add_rules(session, field, values, reason)
+
+
+def add_rules(session: Session, field: str, values: list[str], reason: str) -> list[Rule]:
+    """`exclude`, as a part of a write transaction."""
     key = {"judge": Voter.judge, "vote": Vote.vote_id, "prompt": PromptRow.id}[field]
     made = []
-    with store.write() as session:
-        standing = set(
-            session.scalars(
-                select(Exclusion.value).where(Exclusion.field == field, Exclusion.lifted.is_(None))
-            )
+    standing = set(
+        session.scalars(select(Exclusion.value).where(Exclusion.field == field, Exclusion.lifted.is_(None)))
+    )
+    number = session.scalar(select(func.max(Exclusion.id))) or 0
+    for value in dict.fromkeys(values):
+        if session.scalar(select(key).where(key == value)) is None:
+            raise ExclusionError(f"no {field} {value!r} in this study")
+        if value in standing:
+            continue
+        number += 1
+        body = {"rule": number, "field": field, "value": value, "reason": reason}
+        decision = decide(session, "excluded", time.time(), body)
+        session.add(
+            Exclusion(id=number, field=field, value=value, reason=reason, made=decision.seq, lifted=None)
         )
-        number = session.scalar(select(func.max(Exclusion.id))) or 0
-        for value in dict.fromkeys(values):
-            if session.scalar(select(key).where(key == value)) is None:
-                raise ExclusionError(f"no {field} {value!r} in this study")
-            if value in standing:
-                continue
-            number += 1
-            body = {"rule": number, "field": field, "value": value, "reason": reason}
-            decision = decide(session, "excluded", time.time(), body)
-            session.add(
-                Exclusion(id=number, field=field, value=value, reason=reason, made=decision.seq, lifted=None)
-            )
-            session.flush()
-            made.append(Rule(number, field, value, reason, lifted=False))
+        session.flush()
+        made.append(Rule(number, field, value, reason, lifted=False))
     return made
 
 

@@ -5,7 +5,8 @@ the truth; `assignments`, `votes`, `reports`, the counters of `quotas` and `cell
 projections that `study verify` makes again and compares. The view `votes_v1` (made by a migration) is what
 `study export` and `elo` read; they know no other table.
 
-Persons have no place here: a voter is a random id, and `judge` its keyed pseudonym for the outside.
+Persons stand apart (`persons`, `demographics`): everything else knows a random voter id, and `judge`, its
+keyed pseudonym for the outside. The row of a person is the only link; withdrawal destroys it.
 """
 
 from typing import Any
@@ -39,6 +40,7 @@ WAITING = ("open", "reopened")  # the states in which a trial waits for its vote
 VARIANTS = ("", "jpeg", "blur")
 EXCLUDABLE = ("judge", "vote", "prompt")
 SIDES = ("left", "right")
+ENTRANCES = ("link", "invitation", "prolific", "mturk", "kiosk")
 
 # fmt: off
 VOTE_COLUMNS = (
@@ -200,7 +202,7 @@ class Voter(Base):
     """One pseudonymous voter: the protocol they came under, their trials, and the end of their chain.
 
     `trials` are asked of them, practice included; `given` of these were handed out. `seq` events stand in
-    their chain, and `head` is the hash of the last one.
+    their chain, and `head` is the hash of the last one. `withdrawn`: when the person withdrew.
     """
 
     __tablename__ = "voters"
@@ -217,6 +219,7 @@ class Voter(Base):
     head: Mapped[str] = mapped_column(String(64), default="")
     source: Mapped[str] = mapped_column(Text)
     created: Mapped[float] = mapped_column(Float)
+    withdrawn: Mapped[float | None] = mapped_column(Float)
 
 
 class Assignment(Base):
@@ -339,6 +342,64 @@ class Exclusion(Base):
     reason: Mapped[str] = mapped_column(Text)
     made: Mapped[int] = mapped_column(ForeignKey("decisions.seq"))
     lifted: Mapped[int | None] = mapped_column(ForeignKey("decisions.seq"))
+
+
+class Invitation(Base):
+    """A link that was given out: for how many people, how many came, until when."""
+
+    __tablename__ = "invitations"
+    __table_args__ = (CheckConstraint("uses >= 1 AND used >= 0 AND used <= uses", name="uses"),)
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    label: Mapped[str] = mapped_column(Text, default="")
+    uses: Mapped[int] = mapped_column(Integer)
+    used: Mapped[int] = mapped_column(Integer, default=0)
+    expires: Mapped[float | None] = mapped_column(Float)
+    revoked: Mapped[bool] = mapped_column(Boolean, default=False)
+    created: Mapped[float] = mapped_column(Float)
+
+
+class Person(Base):
+    """Somebody who takes part, apart from their votes; gone once they withdraw.
+
+    `key` is random, and the voter's pseudonym is made of it. `platform_id` takes part once; `received` is
+    all that the platform sent, as it sent it. `consented` to the texts of `protocol`, at that moment.
+    `asked`: was shown the questions about themselves. Without a `voter_id` they have not got to the pairs.
+    """
+
+    __tablename__ = "persons"
+    __table_args__ = (UniqueConstraint("source", "platform_id"), one_of("source", ENTRANCES))
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    key: Mapped[str] = mapped_column(String(64))
+    source: Mapped[str] = mapped_column(String(16))
+    platform_id: Mapped[str | None] = mapped_column(Text)
+    received: Mapped[dict[str, Any]] = mapped_column(JSON)
+    invitation: Mapped[int | None] = mapped_column(ForeignKey("invitations.id"))
+    protocol: Mapped[str] = mapped_column(ForeignKey("protocols.hash"))
+    consented: Mapped[float | None] = mapped_column(Float)
+    asked: Mapped[bool] = mapped_column(Boolean, default=False)
+    screened_out: Mapped[bool] = mapped_column(Boolean, default=False)
+    voter_id: Mapped[str | None] = mapped_column(ForeignKey("voters.id"), unique=True)
+    created: Mapped[float] = mapped_column(Float)
+
+
+class Demographic(Base):
+    """What a person said about themselves; a question that was skipped has no row."""
+
+    __tablename__ = "demographics"
+    person_id: Mapped[str] = mapped_column(ForeignKey("persons.id"), primary_key=True)
+    question: Mapped[str] = mapped_column(String(32), primary_key=True)
+    answer: Mapped[str] = mapped_column(Text)
+
+
+class Tombstone(Base):
+    """A platform id whose person withdrew, as a keyed digest, so that it does not take part again.
+
+    No voter, no time, no order of insertion: nothing here leads from the id to a judge.
+    """
+
+    __tablename__ = "tombstones"
+    __table_args__ = ({"sqlite_with_rowid": False},)
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
 
 
 class AdminLogin(Base):

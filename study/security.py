@@ -8,23 +8,35 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from flask import Flask, Response, request, session
+from flask.sessions import SecureCookieSessionInterface
 from flask_limiter import ApplicationLimit, Limiter
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from study.platforms import MTURK_FORMS, MTURK_FRAMES
+from study.visitor import open_protocol
+
 SHORTEST_KEY = 16
 
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self'",
-        "connect-src 'self'",
-        "form-action 'self'",
-        "base-uri 'none'",
-        "frame-ancestors 'none'",
-    )
+DIRECTIVES = {
+    "default-src": "'none'",
+    "script-src": "'self'",
+    "style-src": "'self'",
+    "img-src": "'self'",
+    "connect-src": "'self'",
+    "form-action": "'self'",
+    "base-uri": "'none'",
+    "frame-ancestors": "'none'",
+}
+POLICY = "; ".join(f"{name} {allowed}" for name, allowed in DIRECTIVES.items())
+# Of a study that lets people in from MTurk, which shows it in a frame and takes the last page's form.
+MTURK_POLICY = "; ".join(
+    f"{name} {allowed}"
+    for name, allowed in {
+        **DIRECTIVES,
+        "form-action": " ".join(("'self'", *MTURK_FORMS)),
+        "frame-ancestors": " ".join(MTURK_FRAMES),
+    }.items()
 )
 HEADERS = {
     "Content-Security-Policy": POLICY,
@@ -39,6 +51,22 @@ HTTPS_FOR = "max-age=31536000"  # a year
 EACH = "3000 per minute"
 STARTS = "120 per minute"  # from one address: a lecture hall behind one router may start together
 LOGINS = "10 per minute"  # from one address
+
+
+class Cookies(SecureCookieSessionInterface):
+    """The session cookie; in MTurk's frame a browser sends it only if it says that it may be there."""
+
+    def get_cookie_samesite(self, app: Flask) -> str | None:
+        """None where MTurk shows the study, else as configured."""
+        return "None" if _sent_to_a_frame() else super().get_cookie_samesite(app)
+
+    def get_cookie_secure(self, app: Flask) -> bool:
+        """Only by https, which SameSite=None needs."""
+        return _sent_to_a_frame() or super().get_cookie_secure(app)
+
+    def get_cookie_partitioned(self, app: Flask) -> bool:
+        """Each site that frames us has a cookie jar of its own."""
+        return _sent_to_a_frame() or super().get_cookie_partitioned(app)
 
 
 def secure(app: Flask) -> None:
@@ -57,6 +85,7 @@ def secure(app: Flask) -> None:
         # Believed only where somebody said that there is a proxy: else each client could say who it is.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
     app.config["SESSION_COOKIE_SECURE"] = proxies > 0
+    app.session_interface = Cookies()
     _limit(app)  # first: what is refused for another reason is counted too
     CSRFProtect(app)
     app.after_request(_send_headers)
@@ -66,7 +95,7 @@ def _limit(app: Flask) -> None:
     everything = ApplicationLimit(EACH, key_function=_who, exempt_when=_unknown)
     limiter = Limiter(_address, app=app, storage_uri="memory://", application_limits=[everything])
     views = app.view_functions
-    for name, limit, exempt in (("voting.start", STARTS, _unknown), ("admin.login", LOGINS, None)):
+    for name, limit, exempt in (("joining.start", STARTS, _unknown), ("admin.login", LOGINS, None)):
         limited: Any = limiter.limit(limit, methods=["POST"], exempt_when=exempt)(views[name])
         views[name] = limited
 
@@ -101,8 +130,21 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _framed() -> bool:
+    """Whether new voters may come from MTurk."""
+    protocol = open_protocol()
+    return protocol is not None and protocol.entrances.mturk
+
+
+def _sent_to_a_frame() -> bool:
+    # Flask asks at every request; only one that sets the cookie is worth a look into the database.
+    return session.modified and _framed()
+
+
 def _send_headers(response: Response) -> Response:
     response.headers.update(HEADERS)
+    if response.mimetype == "text/html" and _framed():
+        response.headers["Content-Security-Policy"] = MTURK_POLICY
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = HTTPS_FOR
     if "Cache-Control" not in response.headers:

@@ -24,7 +24,8 @@ from study.config import Protocol
 from study.delivery import send_picture
 from study.endings import report, skip
 from study.gallery import describe
-from study.participants import add_voter, find_voter, open_version, trials_for_one
+from study.markdown import render
+from study.participants import find_voter
 from study.protocols import protocol_of
 from study.schema import Voter
 from study.store import Store
@@ -32,8 +33,6 @@ from study.store import Store
 bp = Blueprint("voting", __name__)
 B = TypeVar("B", bound=BaseModel)
 
-SECONDS_A_PAIR = 6  # for the estimate on the welcome page
-NOTHING = "This study has no pictures to vote on now."
 VOTE_ID = r"\A[A-Za-z0-9-]{16,64}\z"
 
 
@@ -121,41 +120,9 @@ def _voter() -> Voter | None:
     return find_voter(_store(), session.get("voter"))
 
 
-def protocol_for(voter: Voter | None) -> Protocol | None:
-    """The protocol a voter came under, or would come under now; None before `study open`."""
-    if voter is None:
-        version = open_version(_store())
-        return version.protocol if version else None
+def _protocol_of(voter: Voter) -> Protocol:
     with _store().read() as db:
         return protocol_of(db, voter.protocol)
-
-
-@bp.get("/")
-def welcome() -> str | AnyResponse:
-    """Say what the study is and how long it takes."""
-    voter, ballot = _voter(), None
-    if voter is not None:
-        ballot = current(_store(), voter.id)
-        if ballot.finished:
-            return redirect(url_for("voting.done"))
-    total = voter.trials if voter else trials_for_one(_store())
-    if total == 0:
-        abort(503, NOTHING)
-    minutes = max(1, round(total * SECONDS_A_PAIR / 60))
-    protocol = protocol_for(voter)
-    return render_template("welcome.html", protocol=protocol, ballot=ballot, total=total, minutes=minutes)
-
-
-@bp.post("/start")
-def start() -> AnyResponse:
-    """Make a voter, unless this browser is one already."""
-    if _voter() is None:
-        voter = add_voter(_store(), current_app.config["SECRET_KEY"])
-        if voter is None:
-            abort(503, NOTHING)
-        session["voter"] = voter.id
-        session.permanent = True
-    return redirect(url_for("voting.vote"), 303)
 
 
 @bp.get("/vote")
@@ -163,17 +130,17 @@ def vote() -> str | AnyResponse:
     """Show the voting page, with the pairs that are open."""
     voter = _voter()
     if voter is None:
-        return redirect(url_for("voting.welcome"))
+        return redirect(url_for("joining.welcome"))
     ballot = current(_store(), voter.id)
     if ballot.finished:
-        return redirect(url_for("voting.done"))
-    protocol = protocol_for(voter)
-    assert protocol is not None  # noqa: S101 - a voter has one
+        return redirect(url_for("leaving.done"))
+    protocol = _protocol_of(voter)
     return render_template(
         "vote.html",
         protocol=protocol,
         ballot=_as_json(ballot),
         asked=_asked(protocol),
+        breaks={"every": protocol.breaks.every, "text": str(render(protocol.breaks.text))},
         outbox=_outbox_of(voter),
     )
 
@@ -247,18 +214,6 @@ def picture(trial_id: str, side: str) -> AnyResponse:
     if key is None:
         abort(404)
     return send_picture(_store().served, key, current_app.config["SENDFILE"])
-
-
-@bp.get("/done")
-def done() -> str | AnyResponse:
-    """Thank a voter who is done; others go where they were."""
-    voter = _voter()
-    if voter is None:
-        return redirect(url_for("voting.welcome"))
-    ballot = current(_store(), voter.id)
-    if not ballot.finished:
-        return redirect(url_for("voting.vote"))
-    return render_template("done.html", ballot=ballot)
 
 
 def _outbox_of(voter: Voter) -> str:

@@ -17,6 +17,7 @@ from torch import nn
 
 from generator.methods import Method
 from generator.models import BaseModel
+from generator.prompts import shapes_prompts
 from generator.quantize import Grouped, Weights, quantizable, quantized, replace
 from generator.quantize.lowrank import low_rank_layers
 from generator.quantize.model import matching
@@ -92,7 +93,7 @@ def _shift(model: nn.Module, name: str) -> float | None:
 
 
 def _apply(pipeline: DiffusionPipeline, base: BaseModel) -> None:
-    prompts = base.calibration(CALIBRATION_PROMPTS)
+    prompts = shapes_prompts("calibration", CALIBRATION_PROMPTS)
     svdquant(
         getattr(pipeline, base.backbone), lambda: render(pipeline, base, prompts), RANKS.get(base.id, RANK)
     )

@@ -1,7 +1,5 @@
 """The one error of this package."""
 
-from generator.errors import InputError
 
-
-class PromptError(InputError):
+class PromptError(ValueError):
     """Prompts that cannot be used; the message names file, line and field."""

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import secrets
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,12 +17,14 @@ from flask.testing import FlaskClient
 from sqlalchemy import create_engine, text
 
 from study.app import create_app
-from study.config import Protocol
+from study.config import Completion, Entrances, Protocol
 from study.ingest import ingest
 from study.protocols import open_protocol
 from study.store import Store, migrate, open_store
 
 KEY = "a key for tests, long enough"
+ENTRANCES = Entrances(mturk=True, kiosk=True)
+CODES = Completion(finished="DONE1", screened_out="OUT2", no_consent="NO3")
 
 
 @pytest.fixture(scope="session")
@@ -163,3 +166,66 @@ def robot(app: Flask) -> Callable[[], Robot]:
 def stranger(app: Flask) -> Robot:
     """A robot that has not started."""
     return Robot(app.test_client())
+
+
+@pytest.fixture
+def set_up(store: Store, protocol: Protocol) -> Callable[..., Protocol]:
+    """Open a version of the study with other settings; two trials, so that the end is near."""
+
+    def open_with(**settings: Any) -> Protocol:
+        changed = protocol.model_copy(
+            update={"trials_per_voter": 2, "entrances": ENTRANCES, "completion": CODES, **settings}
+        )
+        open_protocol(store, changed)
+        return changed
+
+    return open_with
+
+
+class Browser:
+    """A person without a browser: follows links and sends forms, with the token of the page before."""
+
+    def __init__(self, client: FlaskClient) -> None:
+        self.client, self.page = client, None
+
+    def go(self, path: str) -> Any:
+        self.page = self.client.get(path, follow_redirects=True)
+        return self.page
+
+    def send(self, path: str, **form: str) -> Any:
+        token = re.search(r'name="csrf[-_]token" (?:value|content)="([^"]+)"', self.page.text)
+        assert token, self.page.text
+        self.page = self.client.post(path, data={"csrf_token": token[1], **form}, follow_redirects=True)
+        return self.page
+
+    def agree(self, path: str = "/", **form: str) -> Any:
+        self.go(path)
+        hash_ = re.search(r'name="protocol" value="(\w+)"', self.go("/consent").text)
+        return self.send("/start", protocol=hash_[1] if hash_ else "", answer="agree", **form)
+
+    def vote(self) -> Any:
+        while "ballot" in self.go("/vote").text and self.path == "/vote":
+            ballot = re.search(r'id="ballot">(.*?)</script>', self.page.text, re.DOTALL)
+            token = re.search(r'name="csrf-token" content="([^"]+)"', self.page.text)
+            assert ballot
+            assert token
+            trial = json.loads(ballot[1])["trials"][0]
+            answers = [{"question": "preference", "answer": "left", "rt_ms": 900}]
+            body = {"vote_id": secrets.token_hex(16), "answers": answers}
+            done = self.client.post(trial["vote"], json=body, headers={"X-CSRFToken": token[1]})
+            assert done.status_code == 200, done.text
+        return self.page
+
+    @property
+    def path(self) -> str:
+        return self.page.request.path
+
+    @property
+    def heading(self) -> str:
+        found = re.search(r"<h1[^>]*>(.*?)</h1>", self.page.text, re.DOTALL)
+        return found[1] if found else ""
+
+
+@pytest.fixture
+def browser(app: Flask) -> Callable[[], Browser]:
+    return lambda: Browser(app.test_client())

@@ -8,7 +8,7 @@ from study import ballot as ballots
 from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, shown_image, undo
 from study.config import Protocol, Question
 from study.config import Quota as Wanted
-from study.participants import add_voter, find_voter, pseudonym
+from study.participants import add_voter, find_person, find_voter, pseudonym
 from study.protocols import open_protocol
 from study.schema import Assignment, Event, Quota, Vote
 from study.store import Store
@@ -201,7 +201,9 @@ def test_a_foreign_trial_is_refused_and_its_pictures_are_not_shown(store: Store)
 def test_a_pseudonym_is_stable_and_needs_the_key(store: Store) -> None:
     voter = find_voter(store, new(store))
     assert voter
-    assert voter.judge == pseudonym("key", voter.id) != pseudonym("other key", voter.id)
+    person = find_person(store, voter_id=voter.id)
+    assert person
+    assert voter.judge == pseudonym("key", person.key) != pseudonym("other key", person.key)
     assert voter.id not in voter.judge
     assert find_voter(store, "nobody") is None
     assert find_voter(store, None) is None

@@ -1,3 +1,4 @@
+import csv
 import json
 import os
 import re
@@ -193,8 +194,8 @@ def test_a_changed_study_toml_is_refused_until_it_is_opened(made: Path, gallery:
     assert "opened version 2" in run("open", "--study", made).output
     toml.write_text(before)
     assert "these settings were version 1" in refused("open", "--study", made)
-    toml.write_text(before + '\n[consent]\ntext = "I agree"\n')
-    assert "consent: understood, but nothing acts upon it yet" in refused("open", "--study", made)
+    toml.write_text('languages = ["de"]\n' + before)
+    assert "languages: understood, but nothing acts upon it yet" in refused("open", "--study", made)
 
 
 def test_verify_and_exclude(made: Path, gallery: Path, tmp_path: Path) -> None:
@@ -257,3 +258,46 @@ def test_heavy_packages_wait_until_they_are_needed() -> None:
     code = f"import sys, study.cli, study.app; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_invitations_are_printed_listed_and_revoked(made: Path) -> None:
+    printed = run("invite", "--study", made, "-n", 3, "--expires", "12h", "--address", "https://x.example/")
+    links = printed.stdout.splitlines()
+    assert len(set(links)) == 3
+    assert all(re.fullmatch(r"https://x\.example/i/[\w.-]+", link) for link in links)
+    [one] = json.loads(run("invite", "--study", made, "--uses", 5, "--label", "panel, A", "--json").stdout)
+    assert (one["number"], one["uses"], one["used"], one["label"], one["expires"]) == (
+        4,
+        5,
+        0,
+        "panel, A",
+        None,
+    )
+    assert run("invite", "--study", made, "--revoke", 4).exit_code == 0
+    rows = list(csv.DictReader(run("invite", "--study", made, "--list").stdout.splitlines()))
+    here = [link.replace("https://x.example", "http://127.0.0.1:5000") for link in links]
+    assert [row["link"] for row in rows[:3]] == here
+    assert [row["revoked"] for row in rows] == ["False"] * 3 + ["True"]
+    assert "no invitation 9" in refused("invite", "--study", made, "--revoke", 9)
+    for span in ("30", "0d", "-1d", "soon", "1.5h"):
+        assert run("invite", "--study", made, "--expires", span).exit_code == 2
+    text = (made / "study.toml").read_text()
+    (made / "study.toml").write_text(text.replace("invitation = true", "invitation = false"))
+    assert "entrances.invitation is false" in refused("invite", "--study", made)
+
+
+def test_persons_are_exported_only_when_asked(made: Path, gallery: Path, tmp_path: Path) -> None:
+    run("ingest", gallery, "--study", made)
+    run("open", "--study", made)
+    store = open_store(made)
+    assert add_voter(store, "key")
+    store.close()
+    (tmp_path / "out").mkdir()
+    run("export", "--study", made, "-o", tmp_path / "out" / "votes.csv")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "votes.csv"]
+    persons = tmp_path / "out" / "persons.csv"
+    said = run("export", "--study", made, "-o", tmp_path / "out" / "votes.csv", "--with-persons", persons)
+    assert said.exit_code == 0
+    assert "wrote 1 persons" in said.stdout
+    assert "never publish it" in said.stderr
+    assert persons.read_text().startswith("judge,source,")

@@ -40,7 +40,7 @@ def test_a_whole_session(store: Store, robot: NewRobot) -> None:
     assert votes(store) == 12
     assert voter.get("/vote").location == "/done"
     assert voter.get("/").location == "/done"
-    assert b"All 12 of your answers" in voter.get("/done").data
+    assert b"All your answers are stored" in voter.get("/done").data
 
 
 def test_a_reload_goes_on_where_it_was(robot: NewRobot) -> None:

@@ -1,0 +1,55 @@
+"""Somebody withdraws: who they are is deleted, and nothing leads to their judge any more.
+
+Votes are evidence and stay in the chain; by the protocol they are left out of all tables from now on, or
+kept. What remains of the person is that their voter withdrew, and, of a platform id, a keyed digest.
+"""
+
+import time
+
+from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from study.exclusions import add_rules
+from study.participants import tombstone
+from study.protocols import protocol_of
+from study.schema import Demographic, Person, Tombstone, Voter
+from study.store import Store
+
+REASON = "withdrawn"
+TRIES = 5
+
+
+def withdraw(store: Store, secret_key: str, person_id: str) -> None:
+    """Delete a person and their key; nobody is no error."""
+    for attempt in range(TRIES):
+        try:
+            with store.write() as session:
+                _withdraw(session, secret_key, person_id)
+            break
+        except IntegrityError:  # another decision was made at this moment: the chain has one end
+            if attempt == TRIES - 1:
+                raise
+    if store.engine.dialect.name == "sqlite":
+        # The log still holds what was deleted until it is emptied.
+        with store.engine.connect() as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _withdraw(session: Session, secret_key: str, person_id: str) -> None:
+    if session.get_bind().dialect.name == "sqlite":
+        session.connection().exec_driver_sql("PRAGMA secure_delete = ON")  # zeros, not free pages
+    person = session.scalars(select(Person).where(Person.id == person_id).with_for_update()).first()
+    if person is None:
+        return
+    if person.platform_id is not None:
+        session.add(Tombstone(digest=tombstone(secret_key, person.source, person.platform_id)))
+    voter_id, kept = person.voter_id, protocol_of(session, person.protocol).consent.withdrawn_votes == "keep"
+    session.execute(delete(Demographic).where(Demographic.person_id == person_id))
+    session.delete(person)
+    session.flush()
+    if voter_id is not None:
+        voter = session.scalars(select(Voter).where(Voter.id == voter_id).with_for_update()).one()
+        voter.withdrawn = time.time()
+        if not kept:
+            add_rules(session, "judge", [voter.judge], REASON)

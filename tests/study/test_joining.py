@@ -1,0 +1,511 @@
+"""Every entrance, and the pages from there to the first pair and to the end."""
+
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from study.config import Completion, Consent, Demographic, Entrances, Pairs, Prompts, Protocol, Quota
+from study.participants import Joining, NoEntryError, join, open_version, recognise
+from study.platforms import Arrival
+from study.schema import Demographic as Answered
+from study.schema import Person, Voter, votes_v1
+from study.security import MTURK_POLICY, POLICY
+from study.store import Store
+from study.tokens import sign
+
+KEY = "a key for tests, long enough"
+PID = "5f3c9a0e7b1d2c4e6f8a9b0c"
+PROLIFIC = f"/?PROLIFIC_PID={PID}&STUDY_ID=s7&SESSION_ID=t9"
+MTURK = "/?workerId=A1B2C3&assignmentId=3XYZ&hitId=H1&turkSubmitTo=https%3A%2F%2Fworkersandbox.mturk.com"
+ALL = Entrances(mturk=True, kiosk=True)
+SCREEN = Demographic(id="screen", text="On what?", choices=("a phone", "a computer"), screen_out=("a phone",))
+AGE = Demographic(id="years", text="How old are you?")
+
+
+NewBrowser = Callable[[], Any]
+SetUp = Callable[..., Protocol]
+
+
+def persons(store: Store) -> list[Person]:
+    with store.read() as session:
+        return list(session.scalars(select(Person).order_by(Person.created)))
+
+
+def voters(store: Store) -> int:
+    with store.read() as session:
+        return session.scalar(select(func.count()).select_from(Voter)) or 0
+
+
+# Prolific
+
+
+def test_prolific_from_link_to_code(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    set_up()
+    one = browser()
+    assert "Your Prolific ID is kept apart" in one.go(PROLIFIC).text
+    assert persons(store) == []  # looking is not taking part
+    one.send("/start")
+    end = one.vote()
+    assert '<output id="code"' in end.text
+    assert ">DONE1</output>" in end.text
+    assert 'href="https://app.prolific.com/submissions/complete?cc=DONE1"' in end.text
+    [person] = persons(store)
+    assert (person.source, person.platform_id) == ("prolific", PID)
+    assert person.received == {"PROLIFIC_PID": PID, "STUDY_ID": "s7", "SESSION_ID": "t9"}
+    with store.read() as session:
+        assert set(session.scalars(select(votes_v1.c.source))) == {"prolific"}
+
+
+def test_a_second_device_resumes_the_same_voter(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    set_up()
+    one, other = browser(), browser()
+    one.go(PROLIFIC)
+    one.send("/start")
+    other.go(PROLIFIC.lower().replace(PID.lower(), PID).replace("t9", "t10"))
+    assert "Continue with pair 1" in other.page.text
+    assert voters(store) == 1
+    other.vote()
+    assert one.go(PROLIFIC).request.path == "/done"  # also after completion
+    assert ">DONE1</output>" in one.page.text
+    third = browser()
+    assert ">DONE1</output>" in third.go(PROLIFIC).text
+    assert len(persons(store)) == voters(store) == 1
+    assert persons(store)[0].received["SESSION_ID"] == "t9"  # the latest
+
+
+def test_a_refresh_and_a_second_post_make_no_second_voter(
+    store: Store, set_up: SetUp, browser: NewBrowser
+) -> None:
+    set_up()
+    one = browser()
+    one.go(PROLIFIC)
+    one.send("/start")
+    one.go("/")
+    one.go(PROLIFIC)
+    assert one.heading
+    one.client.post("/start", data={"csrf_token": token(one)})
+    assert voters(store) == 1
+
+
+def token(browser: Any) -> str:
+    found = re.search(r'name="csrf[-_]token" (?:value|content)="([^"]+)"', browser.go("/vote").text)
+    assert found
+    return found[1]
+
+
+def test_another_id_in_the_same_browser_is_another_person(
+    store: Store, set_up: SetUp, browser: NewBrowser
+) -> None:
+    set_up()
+    one = browser()
+    for number in range(2):
+        one.go(PROLIFIC.replace(PID, f"{PID}{number}"))
+        one.send("/start")
+    assert [person.platform_id for person in persons(store)] == [f"{PID}0", f"{PID}1"]
+    assert voters(store) == 2
+
+
+def test_the_same_id_started_ten_times_at_once_is_one_voter(
+    store: Store, set_up: SetUp, browser: NewBrowser
+) -> None:
+    set_up()
+    browsers = [browser() for _ in range(10)]
+    for one in browsers:
+        one.go(PROLIFIC)
+    with ThreadPoolExecutor(10) as pool:
+        pages = list(pool.map(lambda one: one.send("/start"), browsers))
+    assert {page.request.path for page in pages} == {"/vote"}
+    assert len(persons(store)) == voters(store) == 1
+
+
+def test_the_same_form_sent_twice_at_once_is_one_person(
+    store: Store, set_up: SetUp, browser: NewBrowser
+) -> None:
+    set_up()
+    one = browser()
+    one.go("/")
+    cookie = one.client.get_cookie("study")
+    assert cookie
+    twins = [browser() for _ in range(4)]
+    for twin in twins:
+        twin.client.set_cookie("study", cookie.value)
+        twin.page = one.page
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda twin: twin.send("/start"), twins))
+    assert len(persons(store)) == voters(store) == 1
+
+
+@pytest.mark.parametrize("link", ["/?PROLIFIC_PID=", "/?STUDY_ID=x", "/?prolific_pid=%7B%7B%25PID%25%7D%7D"])
+def test_a_link_that_is_not_whole_gets_a_kind_page(
+    store: Store, set_up: SetUp, browser: NewBrowser, link: str
+) -> None:
+    set_up()
+    one = browser()
+    assert one.go(link).status_code == 400
+    assert one.heading == "This link is not whole"
+    assert persons(store) == []
+
+
+# MTurk
+
+
+def test_mturk_from_link_to_its_form(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    set_up()
+    one = browser()
+    one.go(MTURK)
+    one.send("/start")
+    end = one.vote().text
+    assert 'action="https://workersandbox.mturk.com/mturk/externalSubmit"' in end
+    assert '<input type="hidden" name="assignmentId" value="3XYZ">' in end
+    assert '<input type="hidden" name="code" value="DONE1">' in end
+    # The worker accepts the task again: the same voter, the new assignment.
+    end = browser().go(MTURK.replace("3XYZ", "3NEW")).text
+    assert 'name="assignmentId" value="3NEW"' in end
+    assert voters(store) == 1
+
+
+def test_a_preview_cannot_vote(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    set_up(entrances=Entrances(link=False, mturk=True))
+    one = browser()
+    page = one.go("/?assignmentId=ASSIGNMENT_ID_NOT_AVAILABLE&hitId=H1").text
+    assert "This is a preview" in page
+    assert "<form" not in page
+    assert "/vote" not in page
+    assert one.go("/vote").status_code == 403  # back at the start, which asks for a link
+    assert one.heading == "Please come by your own link"
+    one.client.application.config["WTF_CSRF_ENABLED"] = False
+    assert one.client.post("/start").status_code == 403
+    assert persons(store) == []
+    assert voters(store) == 0
+
+
+def test_the_form_goes_nowhere_but_to_mturk(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    set_up()
+    one = browser()
+    one.go(MTURK.replace("workersandbox.mturk.com", "evil.example"))
+    one.send("/start")
+    end = one.vote().text
+    assert "evil" not in end
+    assert "<form" not in end
+    assert ">DONE1</output>" in end
+
+
+def test_only_a_study_for_mturk_may_be_framed_by_it(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    set_up(entrances=Entrances())
+    page = browser().go("/")
+    assert page.headers["Content-Security-Policy"] == POLICY
+    assert "SameSite=Lax" in page.headers["Set-Cookie"]
+    set_up()
+    page = browser().go("/")
+    policy = dict(part.split(" ", 1) for part in page.headers["Content-Security-Policy"].split("; "))
+    frames = "https://worker.mturk.com https://workersandbox.mturk.com"
+    assert policy.pop("frame-ancestors") == frames
+    assert policy.pop("form-action") == "'self' https://www.mturk.com https://workersandbox.mturk.com"
+    assert set(policy.values()) == {"'none'", "'self'"}
+    for word in ("SameSite=None", "Secure", "Partitioned", "HttpOnly"):
+        assert word in page.headers["Set-Cookie"]
+    assert page.headers["Content-Security-Policy"] == MTURK_POLICY
+    with browser().client.get("/static/vote.js") as script:
+        assert script.headers["Content-Security-Policy"] == POLICY
+
+
+# Kiosk
+
+
+def test_a_kiosk_takes_person_after_person(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    set_up()
+    device = browser()
+    device.go("/kiosk?seat=A3")
+    for number in range(3):
+        assert voters(store) == number
+        assert device.path == "/"
+        device.send("/start")
+        end = device.vote().text
+        again = re.search(r'href="(/kiosk[^"]*)"', end)
+        assert again
+        device.go(again[1])
+    assert [person.received for person in persons(store)] == [{"seat": "A3"}] * 3
+    with store.read() as session:
+        assert set(session.scalars(select(votes_v1.c.source))) == {"kiosk"}
+    # Somebody left in the middle: the next one does not go on for them.
+    device.send("/start")
+    device.go("/kiosk?seat=A3")
+    assert "Start" in device.page.text
+    assert device.go("/kiosk?seat=%3Cb%3E").status_code == 400
+
+
+# Which entrances there are
+
+
+@pytest.mark.parametrize(
+    ("entrance", "link"),
+    [("prolific", PROLIFIC), ("mturk", MTURK), ("kiosk", "/kiosk"), ("invitation", "INVITATION")],
+)
+def test_an_entrance_that_is_not_in_the_protocol_is_closed(
+    store: Store, set_up: SetUp, browser: NewBrowser, entrance: str, link: str
+) -> None:
+    closed = ALL.model_copy(update={entrance: False})
+    set_up(entrances=closed)
+    one = browser()
+    page = one.go(link.replace("INVITATION", "/i/" + sign(KEY, "invitation", 1)))
+    assert (page.status_code, one.heading) == (403, "This way is closed")
+    assert persons(store) == []
+
+
+def test_without_the_open_link_a_stranger_needs_one(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    set_up(entrances=Entrances(link=False))
+    one = browser()
+    assert one.go("/").status_code == 403
+    assert one.heading == "Please come by your own link"
+    assert one.go("/consent").status_code == 403
+    one.go(PROLIFIC)
+    one.send("/start")
+    assert one.path == "/vote"
+    assert "Continue with pair 1" in one.go("/").text
+
+
+def test_an_entrance_closed_by_a_new_version_keeps_who_is_in(
+    store: Store, set_up: SetUp, browser: NewBrowser
+) -> None:
+    set_up()
+    inside, outside = browser(), browser()
+    inside.go("/")
+    inside.send("/start")
+    outside.go("/")
+    before = outside.page
+    set_up(entrances=Entrances(link=False))
+    assert "Continue with pair 1" in inside.go("/").text
+    outside.page = before
+    assert outside.send("/start").status_code == 403
+    assert voters(store) == 1
+
+
+# Consent
+
+
+CONSENT = Consent(text="# What we do\n\nWe **show** pictures.", age=18)
+
+
+def test_consent_and_age(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    protocol = set_up(consent=CONSENT)
+    one = browser()
+    assert 'href="/consent"' in one.go("/").text
+    page = one.go("/consent").text
+    assert "<strong>show</strong>" in page
+    assert "I am 18 years old or older." in page
+    assert "I do not take part" in page
+    refused = one.send("/start", protocol=protocol.hash, answer="agree")
+    assert refused.status_code == 400
+    assert "tick the box about your age" in refused.text
+    refused = one.send("/start", protocol=protocol.hash, age="yes")
+    assert refused.status_code == 400
+    assert persons(store) == []
+    one.send("/start", protocol=protocol.hash, answer="agree", age="yes")
+    assert one.path == "/instructions"
+    [person] = persons(store)
+    assert person.protocol == protocol.hash
+    assert person.consented
+    with store.read() as session:
+        voter = session.get(Voter, person.voter_id)
+    assert voter
+    assert person.consented <= voter.created < person.consented + 60
+
+
+def test_there_is_no_way_round_consent(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    set_up(consent=CONSENT)
+    one = browser()
+    one.go("/consent")
+    assert one.send("/start").status_code == 400
+    for path in ("/vote", "/instructions", "/about-you", "/done"):
+        one.go(path)
+        assert one.path == "/"
+    assert persons(store) == []
+
+
+def test_who_does_not_agree_gets_that_code_and_is_not_stored(
+    store: Store, set_up: SetUp, browser: NewBrowser
+) -> None:
+    protocol = set_up(consent=CONSENT)
+    one = browser()
+    one.go(PROLIFIC)
+    one.go("/consent")
+    end = one.send("/start", protocol=protocol.hash, answer="decline").text
+    assert one.path == "/done"
+    assert ">NO3</output>" in end
+    assert "complete?cc=NO3" in end
+    assert "DONE1" not in end
+    assert persons(store) == []
+    assert voters(store) == 0
+    one.agree(age="yes")  # they may think again
+    assert one.path == "/instructions"
+    assert [person.platform_id for person in persons(store)] == [PID]
+    assert "NO3" not in one.go("/done").text
+
+
+def test_consent_to_a_text_that_changed_meanwhile_is_asked_again(
+    store: Store, set_up: SetUp, browser: NewBrowser
+) -> None:
+    old = set_up(consent=CONSENT)
+    one = browser()
+    one.go("/consent")
+    new = set_up(consent=Consent(text="Other words.", age=18))
+    again = one.send("/start", protocol=old.hash, answer="agree", age="yes")
+    assert again.status_code == 400
+    assert "Other words." in again.text
+    one.send("/start", protocol=new.hash, answer="agree", age="yes")
+    assert [person.protocol for person in persons(store)] == [new.hash]
+
+
+# Questions about the person
+
+
+def test_questions_are_asked_once_and_each_can_be_skipped(
+    store: Store, set_up: SetUp, browser: NewBrowser
+) -> None:
+    set_up(demographics=(SCREEN, AGE))
+    one = browser()
+    one.go("/")
+    page = one.send("/start").text
+    assert one.path == "/about-you"
+    assert "On what?" in page
+    assert voters(store) == 0
+    assert one.go("/vote").request.path == "/about-you"  # a reload, or another tab
+    one.send("/about-you", **{"about-screen": "", "about-years": " 41 "})
+    assert one.path == "/instructions"
+    assert one.go("/about-you").request.path == "/"
+    assert b"Continue with pair 1" in one.page.data
+    with store.read() as session:
+        assert [(a.question, a.answer) for a in session.scalars(select(Answered))] == [("years", "41")]
+
+
+def test_bad_answers_are_refused(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    set_up(demographics=(SCREEN, AGE))
+    one = browser()
+    one.go("/")
+    one.send("/start")
+    for form in ({"about-screen": "a toaster"}, {"about-years": "x" * 201}):
+        one.go("/about-you")
+        assert one.send("/about-you", **form).status_code == 400
+    assert not persons(store)[0].asked
+
+
+def test_who_is_screened_out_gets_that_code_and_cannot_try_again(
+    store: Store, set_up: SetUp, browser: NewBrowser
+) -> None:
+    set_up(demographics=(SCREEN, AGE))
+    one = browser()
+    one.go(PROLIFIC)
+    one.send("/start")
+    end = one.send("/about-you", **{"about-screen": "a phone"}).text
+    assert one.path == "/done"
+    assert ">OUT2</output>" in end
+    assert "DONE1" not in end
+    one.client.application.config["WTF_CSRF_ENABLED"] = False
+    for other in (one, browser()):
+        for path in (PROLIFIC, "/", "/about-you", "/vote", "/instructions"):
+            assert other.go(path).request.path == "/done"
+        other.client.post("/about-you", data={"about-screen": "a computer"})
+        other.client.post("/start")
+        assert ">OUT2</output>" in other.go("/vote").text
+    assert voters(store) == 0
+
+
+# Instructions and endings
+
+
+def test_instructions_come_right_before_the_first_pair(
+    store: Store, set_up: SetUp, browser: NewBrowser
+) -> None:
+    set_up(instructions="Look at the *hands*.")
+    one = browser()
+    assert "<em>hands</em>" in one.go("/").text
+    one.send("/start")
+    assert one.path == "/vote"
+    set_up(instructions="Look at the *hands*.", consent=CONSENT)
+    two = browser()
+    assert "<em>hands</em>" not in two.go("/").text
+    assert "<em>hands</em>" in two.agree(age="yes").text
+    assert two.path == "/instructions"
+
+
+def test_an_address_as_the_ending(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    set_up(completion=Completion(finished="https://panel.example/back?id=7"))
+    one = browser()
+    one.go("/")
+    one.send("/start")
+    end = one.vote().text
+    assert 'href="https://panel.example/back?id=7"' in end
+    assert "Go on to panel.example" in end
+    assert 'id="code"' not in end
+
+
+def test_no_code_before_the_end(set_up: SetUp, browser: NewBrowser) -> None:
+    set_up(consent=CONSENT, demographics=(SCREEN,))
+    one = browser()
+    seen = [one.go(path).text for path in ("/", "/consent", "/done", "/vote", "/instructions")]
+    seen.append(one.agree(age="yes").text)
+    seen.append(one.send("/about-you").text)
+    seen += [one.go(path).text for path in ("/", "/vote", "/done")]
+    for code in ("DONE1", "OUT2", "NO3"):
+        assert not any(code in page for page in seen)
+
+
+def test_nothing_left_to_vote_on(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    set_up(
+        quota=Quota(votes=1, per="category"),
+        pairs=Pairs(listed=(("fp16", "naive-w4a4"),)),
+        prompts=Prompts(per_category=1),
+        trials_per_voter=1,
+        consent=CONSENT,
+    )
+    first, late = browser(), browser()
+    late.go("/consent")
+    first.agree(age="yes")
+    first.vote()
+    assert late.go("/").status_code == 503
+    assert late.agree(age="yes").status_code == 503
+    assert len(persons(store)) == 1
+    assert ">DONE1</output>" in first.go("/").text
+
+
+# A link for another device
+
+
+def test_the_return_link_goes_on_elsewhere(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
+    set_up()
+    one, other = browser(), browser()
+    one.go("/")
+    one.send("/start")
+    [person] = persons(store)
+    link = "/r/" + sign(KEY, "return", person.id)
+    assert "Continue with pair 1" in other.go(link).text
+    for bad in (
+        link[:-1],
+        "/r/" + sign(KEY, "withdrawal", person.id),
+        "/r/" + sign("other key", "return", person.id),
+    ):
+        stranger = browser()
+        assert stranger.go(bad).status_code == 404
+        assert stranger.heading == "This link is not whole"
+    assert voters(store) == 1
+
+
+# Without pages
+
+
+def test_joining_is_idempotent_and_platform_ids_are_unique(store: Store) -> None:
+    version = open_version(store)
+    assert version
+    arrival = Arrival("prolific", PID, {"PROLIFIC_PID": PID})
+    one = join(store, KEY, Joining("1" * 32, arrival, version.hash))
+    assert join(store, KEY, Joining("1" * 32, arrival, version.hash)).id == one.id
+    assert join(store, KEY, Joining("2" * 32, arrival, version.hash)).id == one.id
+    worker = Arrival("mturk", PID, {"workerId": PID})
+    assert join(store, KEY, Joining("3" * 32, worker, version.hash)).id == "3" * 32
+    assert recognise(store, KEY, Arrival("prolific", "somebody else")) is None
+    with pytest.raises(NoEntryError, match="unknown"):
+        join(store, KEY, Joining("4" * 32, Arrival("invitation", invitation=7), version.hash))
