@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from generator.errors import BadInput, one_line_errors
+from generator.models_cli import models
 from generator.prompts.chosen import choosing_options, chosen
-from generator.prompts_cli import BadInput, prompts
+from generator.prompts_cli import prompts
 
 if TYPE_CHECKING:  # torch is imported by the commands that need it, so that --help is quick
     from generator.methods import Method
@@ -21,50 +23,53 @@ def cli() -> None:
 
 
 cli.add_command(prompts)
+cli.add_command(models)
 
 
-def _model_and_methods(model: str, names: list[str]) -> tuple[BaseModel, list[Method]]:
-    try:
+def _model_and_methods(
+    model: str, names: list[str], weights: Path | None = None
+) -> tuple[BaseModel, list[Method]]:
+    with one_line_errors():
         from generator.methods import all_methods
-        from generator.models import MODELS
-    except ModuleNotFoundError as error:
-        raise BadInput(f"{error.name} is not installed: pip install 'pairstudy[generate]'") from None
-    known = all_methods()
-    if model not in MODELS:
-        raise BadInput(f"--model {model!r}: unknown; expected one of {', '.join(MODELS)}")
+        from generator.models import find_model
+
+        base, known = find_model(model, weights), all_methods()
     for name in names:
         if name not in known:
             raise BadInput(f"method {name!r}: unknown; expected one of {', '.join(known)}")
-    return MODELS[model], [known[name] for name in names]
+    return base, [known[name] for name in names]
 
 
 @cli.command()
-@click.option("--model", default="shapes", show_default=True, help="Base model.")
+@click.option("--model", default="shapes", show_default=True, help="An id, or a .toml file.")
 @click.option("--methods", required=True, help="Methods, with commas between them.")
 @click.option(
-    "--prompts", "spec", default="shapes", show_default=True, help="A set or a file; see generator prompts."
+    "--weights", type=click.Path(path_type=Path), help="Folder with the model's weights, instead of the hub."
 )
+@click.option("--prompts", "spec", help="A set or a file, as in generator prompts; default: the model's own.")
 @choosing_options
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Gallery folder.")
-def run(model: str, methods: str, spec: str, batch_size: int, output: Path, **options: Any) -> None:
+def run(
+    model: str,
+    methods: str,
+    weights: Path | None,
+    spec: str | None,
+    batch_size: int,
+    output: Path,
+    **options: Any,
+) -> None:
     """Draw a gallery. Interrupted, the same command goes on where it stopped.
 
     Example: generator run --model shapes --methods fp16,w4a8,qsched-w4a8 -n 48 -o runs/gallery
     """
-    base, competitors = _model_and_methods(model, list(dict.fromkeys(methods.split(","))))
-    from generator.methods import MethodError
-    from generator.prompts import PromptError
-    from generator.sweep import SweepError
-    from generator.sweep import run as sweep
-    from qsched.coefficients import CoefficientsError
-    from study.gallery import GalleryError
+    base, competitors = _model_and_methods(model, list(dict.fromkeys(methods.split(","))), weights)
+    spec = spec or base.prompts
+    with one_line_errors():
+        from generator.sweep import run as sweep
 
-    try:
         drawn = chosen(spec, **options)
         made = sweep(base, competitors, drawn, output, prompt_set=spec, batch_size=batch_size)
-    except (PromptError, SweepError, GalleryError, CoefficientsError, MethodError) as error:
-        raise BadInput(str(error)) from None
     click.echo(
         f"{output}: {made} new images, {len(competitors)} methods × {len(drawn)} prompts. Show it with"
     )
@@ -92,10 +97,14 @@ def calibrate(model: str, method: str, how: str, captions: int, heldout: int, ou
     """
     base, (chosen,) = _model_and_methods(model, [method])
     from generator.calibrate import calibrate as search
+    from generator.methods import MethodError
     from generator.methods.qsched import coefficients_file
 
     path = output or coefficients_file(base, method)
-    search(base, chosen, path, how=how, captions=captions, heldout=heldout)
+    try:
+        search(base, chosen, path, how=how, captions=captions, heldout=heldout)
+    except MethodError as error:
+        raise BadInput(str(error)) from None
     click.echo(f"{path}: written. Look at it with\n  qsched show {path}")
 
 
@@ -135,3 +144,26 @@ def ptqd(model: str, method: str, output: Path | None) -> None:
         raise BadInput(str(error)) from None
     slopes = ", ".join(f"{step.k:.4f}" for step in file.steps)
     click.echo(f"{path}: written. The error follows the output with slopes {slopes}")
+
+
+@cli.command()
+@click.option("--model", default="shapes", show_default=True, help="Base model.")
+@click.option(
+    "--method", default="s2p-w4a8", show_default=True, help="Method that is trained before it draws."
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: where the method looks.")
+def train(model: str, method: str, output: Path | None) -> None:
+    """Train the quantized backbone of a method (s2p-…, qdiffusion-…) and keep it.
+
+    Example: generator train --model shapes --method s2p-w4a8
+    """
+    base, _ = _model_and_methods(model, [method])
+    from generator.methods import qdiffusion, serial_parallel
+
+    makers = {**serial_parallel.MAKERS, **qdiffusion.MAKERS}
+    if method not in makers:
+        raise BadInput(f"--method {method!r}: is not trained; expected one of {', '.join(makers)}")
+    path = output or serial_parallel.checkpoint_file(base, method)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    makers[method](base, path)
+    click.echo(f"{path}: written, {path.stat().st_size / 1e6:.2f} MB")

@@ -6,36 +6,18 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from generator.errors import BadInput, one_line_errors
 from generator.prompts.chosen import choosing_options, chosen
 from generator.prompts.errors import PromptError
 from generator.prompts.rules import noise_seed
 from generator.prompts.sets import SETS, PromptSet, cache_folder, found
 from generator.prompts.unfit import fit, read_words
 from study.gallery import Prompt
-
-
-class BadInput(click.ClickException):
-    """One line on stderr, exit code 2."""
-
-    exit_code = 2
-
-
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn what the user can mend into one line and exit code 2; anything else is our mistake and shows."""
-    try:
-        yield
-    except PromptError as error:
-        raise BadInput(" ".join(str(error).split())) from error
-    except ModuleNotFoundError as error:
-        raise BadInput(f"{error.name} is not installed: pip install 'pairstudy[generate]'") from error
 
 
 @click.group()

@@ -20,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
+from generator.errors import InputError
 from generator.methods import Method
 from generator.models import BaseModel
 from generator.prompts import noise_seed, read_prompts
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 SOFTWARE = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "pillow")
 
 
-class SweepError(ValueError):
+class SweepError(InputError):
     """A gallery folder that this run cannot go on with."""
 
 

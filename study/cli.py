@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +362,40 @@ def verify(folder: Path, gallery: Path | None, dump: Path | None) -> None:
             raise BadInput(str(error)) from error
         except VerifyError as error:
             raise click.ClickException(str(error)) from None  # exits with 1: it was checked, and found
+
+
+@cli.command(name="blind-check")
+@study_option
+@click.option("--trials", type=click.IntRange(100), default=1000, show_default=True, help="Pairs looked at.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the voters' choices and the folds.")
+@click.option("--json", "as_json", is_flag=True, help="For scripts.")
+def blind_check(folder: Path, trials: int, seed: int, as_json: bool) -> None:
+    """Play voters who try to tell the methods from everything they receive but the pixels.
+
+    They vote in a copy of the study that goes away. Says for each channel how well it tells (AUC: 0.5 not
+    at all, 1 always) and exits with 1 if one tells more than chance. Needs pairstudy[blind-check].
+
+    \b
+    Example:
+      study blind-check --study my-study
+    """
+    from study.blindcheck import blind_check as check
+    from study.blindcheck import to_terminal
+    from study.leaks import TooFewError
+
+    if find_spec("sklearn") is None:
+        raise BadInput("scikit-learn is missing; `pip install pairstudy[blind-check]` brings it")
+    with (
+        opened(folder) as (store, protocol),
+        click.progressbar(length=trials, label="pairs", file=sys.stderr) as progress,
+    ):
+        try:
+            verdict = check(store, protocol, trials, seed, progress.update)
+        except TooFewError as error:
+            raise BadInput(str(error)) from error
+    click.echo(json.dumps(asdict(verdict)) if as_json else to_terminal(verdict))
+    if verdict.telling:
+        raise click.ClickException(f"told which side is which method: {', '.join(verdict.telling)}")
 
 
 @cli.command()

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from diffusers import DiffusionPipeline
 
+from generator.errors import InputError
 from generator.models import BaseModel
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 
-class MethodError(ValueError):
+class MethodError(InputError):
     """A method that cannot be applied; the message names the file, package or hardware that it lacks."""
 
 

@@ -26,12 +26,11 @@ from tqdm import tqdm
 from generator.fidelity import ssim
 from generator.methods import Method, MethodError
 from generator.models import BaseModel
-from generator.prompts import shapes_prompts
 from generator.quantize import Static, Weights, quantizable, quantized, replace
 from generator.quantize.mixed import Scores, allocate, mean_bits, sensitivities, sqnr
 from generator.quantize.model import matching
 from generator.quantize.observe import input_ranges, watching
-from generator.quantize.split import BosLinear, SplitConv2d, hidden_channels
+from generator.quantize.split import BosLinear, split_concatenations
 from generator.sweep import render, software_versions
 
 ALLOCATIONS = Path(__file__).parent.parent / "allocations"
@@ -53,11 +52,7 @@ def restructure(model: nn.Module, run: Callable[[], Any]) -> None:
         ValueError: a text whose first token is not the same in every prompt.
     """
     layers = quantizable(model)
-    new: dict[str, nn.Module] = {}
-    for block, channels in hidden_channels(model).items():
-        for name in (f"{block}.conv1", f"{block}.conv_shortcut"):
-            if isinstance(layer := layers.get(name), nn.Conv2d):
-                new[name] = SplitConv2d.from_float(layer, channels)
+    new: dict[str, nn.Module] = {**split_concatenations(model)}
     for name, token in _first_tokens(model, matching(layers, ("*.attn2.to_k", "*.attn2.to_v")), run).items():
         layer = layers[name]
         assert isinstance(layer, nn.Linear)  # noqa: S101 - for the type checker
@@ -134,7 +129,7 @@ def measure_and_allocate(base: BaseModel, path: Path, mean: float = 4.0) -> dict
     """Measure the sensitivities of a base model, share out the bits and write the allocation `path`."""
     pipeline = base.load()
     backbone = getattr(pipeline, base.backbone)
-    prompts = shapes_prompts("calibration", CALIBRATION_PROMPTS)
+    prompts = base.calibration(CALIBRATION_PROMPTS)
     few = prompts[:SENSITIVITY_PROMPTS]
     restructure(backbone, lambda: render(pipeline, base, prompts))
     layers = quantizable(backbone, base.keep)
@@ -239,7 +234,7 @@ def _output(model: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any]]) -> T
 def _method(id_: str, weight_bits: int, notes: str) -> Method:
     def apply(pipeline: DiffusionPipeline, base: BaseModel) -> None:
         bits = 8 if weight_bits == 8 else read_allocation(allocation_file(base))
-        prompts = shapes_prompts("calibration", CALIBRATION_PROMPTS)
+        prompts = base.calibration(CALIBRATION_PROMPTS)
         mixdq(getattr(pipeline, base.backbone), lambda: render(pipeline, base, prompts), bits, base.keep)
 
     return Method(id_, f"MixDQ W{weight_bits}A8", weight_bits, 8, notes, apply)

@@ -21,7 +21,6 @@ from pydantic import ConfigDict, ValidationError
 from generator.methods import Method, MethodError
 from generator.methods.qsched import COEFFICIENTS, QUANTIZERS
 from generator.models import BaseModel
-from generator.prompts import shapes_prompts
 from generator.sweep import render, software_versions
 from qsched.ptqd import ErrorStatistics, corrected, statistics, statistics_as_released
 from qsched.trajectories import by_step, recorded, replayed
@@ -65,7 +64,7 @@ def statistics_file(base: BaseModel, method: str) -> Path:
 
 def measure(base: BaseModel, method: Method, path: Path, count: int = PROMPTS) -> StatisticsFile:
     """Run full precision and `method` on `count` calibration prompts and write their statistics to `path`."""
-    prompts = shapes_prompts("calibration", count)
+    prompts = base.calibration(count)
     full, quantized = base.load(), base.load()
     method.apply(quantized, base)
     with recorded(full.scheduler) as reference:
@@ -139,7 +138,7 @@ def over(method: Method) -> list[Method]:
 
 def _correct(pipeline: DiffusionPipeline, base: BaseModel, correction: Correction) -> None:
     """Put the correcting sampler in; it is for the timesteps that the pipeline itself sets."""
-    _run(pipeline, base, shapes_prompts("calibration", 1))
+    _run(pipeline, base, base.calibration(1))
     wanted = inspect.signature(pipeline.scheduler.step).parameters
     options = {name: value for name, value in base.arguments.items() if name in wanted}
     pipeline.scheduler = corrected(pipeline.scheduler, correction.steps, **options)

@@ -17,7 +17,6 @@ from torch import nn
 
 from generator.methods import Method
 from generator.models import BaseModel
-from generator.prompts import shapes_prompts
 from generator.quantize import Grouped, Weights, quantizable, quantized, replace
 from generator.quantize.lowrank import low_rank_layers
 from generator.quantize.model import matching
@@ -93,7 +92,7 @@ def _shift(model: nn.Module, name: str) -> float | None:
 
 
 def _apply(pipeline: DiffusionPipeline, base: BaseModel) -> None:
-    prompts = shapes_prompts("calibration", CALIBRATION_PROMPTS)
+    prompts = base.calibration(CALIBRATION_PROMPTS)
     svdquant(
         getattr(pipeline, base.backbone), lambda: render(pipeline, base, prompts), RANKS.get(base.id, RANK)
     )

@@ -1,7 +1,7 @@
 """Quantized layers: integers are stored, the arithmetic is simulated.
 
 `Weights` says how a weight is quantized; its integers are stored packed, with fp16 scales.
-Activations are quantized when they arrive, in one of three ways: `Dynamic`, `Grouped` or `Static`.
+Activations are quantized when they arrive, in one of four ways: `Dynamic`, `Grouped`, `Static` or `ByStep`.
 
 *Simulated integer arithmetic*: weights and activations are on their integer grids, but the matrix product
 runs in float on the dequantized values. It equals an int32 accumulation times the scales up to float rounding
@@ -9,13 +9,14 @@ runs in float on the dequantized values. It equals an int32 accumulation times t
 integers as a non-persistent buffer; it is derived, never saved, and no part of `size_bytes`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from generator.quantize.clock import Clock
 from generator.quantize.uniform import (
     Grid,
     asymmetric_grid,
@@ -74,7 +75,27 @@ class Static:
     high: float
 
 
-Acts = Dynamic | Grouped | Static
+@dataclass(frozen=True)
+class ByStep:
+    """An asymmetric grid for each timestep, fixed beforehand (eq. 7 of "Efficiency Meets Fidelity").
+
+    Scales and zero points are given in the order of the clock's timesteps; scales are stored in fp16.
+    """
+
+    bits: int
+    scales: tuple[float, ...]
+    zeros: tuple[int, ...]
+    clock: Clock
+
+    @classmethod
+    def between(cls, bits: int, ranges: Sequence[tuple[float, float]], clock: Clock) -> Self:
+        """Grids that hold [low, high] and 0, for each step."""
+        low, high = torch.tensor(ranges).unbind(1)
+        grid = grid_between(low, high, bits, half=True)
+        return cls(bits, tuple(grid.s.tolist()), tuple(grid.z.int().tolist()), clock)
+
+
+Acts = Dynamic | Grouped | Static | ByStep
 
 
 class _QuantLayer(nn.Module):
@@ -84,19 +105,22 @@ class _QuantLayer(nn.Module):
     weight_q: Tensor  # (rows, ⌈n·bits/8⌉) uint8; a row is an output channel or, with groups, n input channels
     weight_scale: Tensor  # (rows, groups) fp16
     weight_zero: Tensor  # (rows, groups) uint8, if asymmetric
-    act_scale: Tensor  # () fp16, if static
-    act_zero: Tensor  # () uint8, if static
+    act_scale: Tensor  # () fp16, if static; (T,) by step
+    act_zero: Tensor  # () uint8, if static; (T,) by step
     act_dims: tuple[int, ...]  # the dimensions that share one activation grid; the first is the channels'
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, weights: Weights, acts: Acts | None) -> None:
+    def __init__(
+        self, weight: Tensor, bias: Tensor | None, weights: Weights, acts: Acts | None, grid: Grid | None
+    ) -> None:
         super().__init__()
         if acts is not None and not 2 <= acts.bits <= 8:
             raise ValueError(f"activations have 2 to 8 bits, not {acts.bits}; None leaves them alone")
         self.weights, self.acts = weights, acts
         self._shape = weight.shape
         rows = self._rows(weight.detach())
-        make = symmetric_grid if weights.symmetric else asymmetric_grid
-        grid = make(rows, weights.bits, -1, weights.rule, half=True)
+        if grid is None:
+            make = symmetric_grid if weights.symmetric else asymmetric_grid
+            grid = make(rows, weights.bits, -1, weights.rule, half=True)
         n = self._row_length
         self.register_buffer("weight_q", pack(out_of_groups(quantize(rows, grid), n), weights.bits))
         self.register_buffer("weight_scale", grid.s.squeeze(-1))
@@ -106,6 +130,9 @@ class _QuantLayer(nn.Module):
             static = grid_between(torch.tensor(acts.low), torch.tensor(acts.high), acts.bits, half=True)
             self.register_buffer("act_scale", static.s.to(weight.device))
             self.register_buffer("act_zero", static.z.to(weight.device, torch.uint8))
+        elif isinstance(acts, ByStep):
+            self.register_buffer("act_scale", torch.tensor(acts.scales, device=weight.device).half())
+            self.register_buffer("act_zero", torch.tensor(acts.zeros, device=weight.device).to(torch.uint8))
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
         self.register_buffer("weight", self.dequantized_weight().to(weight.dtype), persistent=False)
         self.register_load_state_dict_post_hook(_renew_weight)
@@ -155,6 +182,10 @@ class _QuantLayer(nn.Module):
                 return (symmetric_grid if shift is None else asymmetric_grid)(x, bits, -1)
             case Static(bits):
                 return Grid(self.act_scale, self.act_zero, 0, 2**bits - 1)
+            case ByStep(bits, clock=clock):
+                each = (-1, *(1,) * (x.ndim - 1))
+                s, z = self.act_scale[clock.index], self.act_zero[clock.index]
+                return Grid(s.view(each), z.view(each), 0, 2**bits - 1)
         raise ValueError("a layer without acts has no activation grid")
 
     def _snapped(self, x: Tensor) -> Tensor:
@@ -189,13 +220,17 @@ class QuantLinear(_QuantLayer):
     out_features: int
 
     @classmethod
-    def from_float(cls, layer: nn.Linear, weights: Weights, acts: Acts | None) -> Self:
+    def from_float(
+        cls, layer: nn.Linear, weights: Weights, acts: Acts | None, grid: Grid | None = None
+    ) -> Self:
         """Quantize `layer`, which stays as it is; without `acts` the activations are left alone.
+
+        `grid` is that of the weight's rows where it was learned, in place of the one that `weights` makes.
 
         Raises:
             ValueError: bits outside 2 … 8, or a weight that is not finite.
         """
-        quantized = cls(layer.weight, layer.bias, weights, acts)
+        quantized = cls(layer.weight, layer.bias, weights, acts, grid)
         quantized.in_features, quantized.out_features = layer.in_features, layer.out_features
         return quantized
 
@@ -219,15 +254,19 @@ class QuantConv2d(_QuantLayer):
     groups: int
 
     @classmethod
-    def from_float(cls, layer: nn.Conv2d, weights: Weights, acts: Acts | None) -> Self:
+    def from_float(
+        cls, layer: nn.Conv2d, weights: Weights, acts: Acts | None, grid: Grid | None = None
+    ) -> Self:
         """Quantize `layer`, which stays as it is; without `acts` the activations are left alone.
+
+        `grid` is that of the weight's rows where it was learned, in place of the one that `weights` makes.
 
         Raises:
             ValueError: bits outside 2 … 8, a weight that is not finite, or padding other than zeros.
         """
         if layer.padding_mode != "zeros":
             raise ValueError(f"QuantConv2d pads with zeros only, not {layer.padding_mode!r}")
-        quantized = cls(layer.weight, layer.bias, weights, acts)
+        quantized = cls(layer.weight, layer.bias, weights, acts, grid)
         quantized.in_channels, quantized.out_channels = layer.in_channels, layer.out_channels
         quantized.stride, quantized.padding = layer.stride, layer.padding
         quantized.dilation, quantized.groups = layer.dilation, layer.groups
@@ -241,11 +280,13 @@ class QuantConv2d(_QuantLayer):
         )
 
 
-def quantized(layer: nn.Linear | nn.Conv2d, weights: Weights, acts: Acts | None) -> QuantLinear | QuantConv2d:
-    """Return the quantized twin of `layer`; raises as its `from_float`."""
+def quantized(
+    layer: nn.Linear | nn.Conv2d, weights: Weights, acts: Acts | None, grid: Grid | None = None
+) -> QuantLinear | QuantConv2d:
+    """Return the quantized twin of `layer`; arguments and errors as for its `from_float`."""
     if isinstance(layer, nn.Conv2d):
-        return QuantConv2d.from_float(layer, weights, acts)
-    return QuantLinear.from_float(layer, weights, acts)
+        return QuantConv2d.from_float(layer, weights, acts, grid)
+    return QuantLinear.from_float(layer, weights, acts, grid)
 
 
 def _renew_weight(layer: _QuantLayer, _incompatible_keys: object) -> None:

@@ -67,6 +67,31 @@ def allocate(
     return {name: bits for (name, bits), chosen in zip(pairs, result.x, strict=True) if chosen > 0.5}
 
 
+def fisher_sensitivities(weights: Mapping[str, Tensor], losses: Iterable[Tensor]) -> dict[str, float]:
+    """Return eq. 10 of "Efficiency Meets Fidelity" by layer: what the loss changes if the weight goes to 0.
+
+        S_i = | ∂L/∂W_i · W_i − ½ (1/n Σ_m ∂L_m/∂W_i · W_i)² |
+
+    L_m are the `losses`, of one sample or batch each, and L is their mean; so both terms are made of one
+    number, the mean of ∂L_m/∂W_i · W_i.
+    """
+    slopes = dict.fromkeys(weights, 0.0)
+    n = 0
+    for loss in losses:
+        n += 1
+        gradients = torch.autograd.grad(loss, list(weights.values()))
+        for (name, weight), gradient in zip(weights.items(), gradients, strict=True):
+            slopes[name] += float((gradient * weight.detach()).sum())
+    return {name: abs(slope / n - 0.5 * (slope / n) ** 2) for name, slope in slopes.items()}
+
+
+def extremes(scores: Mapping[str, float], share: float) -> tuple[list[str], list[str]]:
+    """Return the `share` of names with the highest scores, and that with the lowest; one of each at least."""
+    ranked = sorted(scores, key=lambda name: scores[name], reverse=True)
+    count = max(1, round(share * len(ranked)))
+    return ranked[:count], ranked[-count:]
+
+
 def mean_bits(bits: Mapping[str, int], sizes: Mapping[str, int]) -> float:
     """Return the mean number of bits of a weight."""
     return sum(bits[name] * sizes[name] for name in bits) / sum(sizes[name] for name in bits)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from generator.quantize.clock import Clock
+
 TOKENS = 128  # kept of each call of a layer
 
 
@@ -67,6 +69,33 @@ def input_ranges(
         run()
     seen = {name: torch.stack(_called(name, ranges)) for name, ranges in kept.items()}
     return {name: (float(x[:, 0].min()), float(x[:, 1].max())) for name, x in seen.items()}
+
+
+@torch.no_grad()
+def ranges_by_step(
+    model: nn.Module, names: Sequence[str], clock: Clock, run: Callable[[], Any]
+) -> dict[str, list[tuple[float, float]]]:
+    """As `input_ranges`, for each timestep of `clock`, which watches the model.
+
+    Raises:
+        ValueError: a layer that `run` never calls, or not at every timestep.
+    """
+    steps = len(clock.timesteps)
+    low = {name: torch.full((steps,), torch.inf) for name in names}
+    high = {name: torch.full((steps,), -torch.inf) for name in names}
+
+    def look(name: str, x: Tensor) -> None:
+        index = clock.index.expand(len(x)).cpu()
+        least, most = (extreme.float().cpu() for extreme in x.flatten(1).aminmax(dim=1))
+        low[name].scatter_reduce_(0, index, least, "amin")
+        high[name].scatter_reduce_(0, index, most, "amax")
+
+    with watching(model, names, look):
+        run()
+    for name in names:
+        if not low[name].isfinite().all():
+            raise ValueError(f"layer {name!r} is not called at every timestep, so it cannot be calibrated")
+    return {name: list(zip(low[name].tolist(), high[name].tolist(), strict=True)) for name in names}
 
 
 def _called(name: str, seen: list[Tensor]) -> list[Tensor]:

@@ -77,6 +77,17 @@ class SplitConv2d(nn.Module):
         return self.first(x[:, : self.channels]) + self.second(x[:, self.channels :])
 
 
+def split_concatenations(unet: nn.Module) -> dict[str, "SplitConv2d"]:
+    """The convolutions over [hidden, skip] in a U-Net's way up, by name, taken apart."""
+    layers = dict(unet.named_modules())
+    return {
+        name: SplitConv2d.from_float(layer, channels)
+        for block, channels in hidden_channels(unet).items()
+        for name in (f"{block}.conv1", f"{block}.conv_shortcut")
+        if isinstance(layer := layers.get(name), nn.Conv2d)
+    }
+
+
 def hidden_channels(unet: nn.Module) -> dict[str, int]:
     """For each residual block in a U-Net's way up, by name, how many input channels are not the skip's.
 

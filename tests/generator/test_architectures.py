@@ -20,8 +20,10 @@ from generator.quantize import (
     quantize_model,
     size_bytes,
 )
+from generator.quantize.clock import Clock
 from generator.quantize.lowrank import LowRankLinear
 from generator.quantize.split import BosLinear, SplitConv2d
+from generator.quantize.timesteps import TimeTable, precalculate
 
 UNET = {
     "block_out_channels": (16, 32),
@@ -221,3 +223,44 @@ def test_the_shifts_are_the_least_values_of_the_functions():
         (torch.nn.GELU(approximate="tanh"), 0.1701),
     ):
         assert 0 <= function(x).min() + shift < 2e-4
+
+
+TIMES = {"sd15": (900, 500, 100), "sdxl": (900, 500, 100), "flux": (0.75, 0.5, 0.25)}
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        ("sd15", {"time_embedding", "time_emb_proj"}),
+        ("sdxl", {"time_embedding"}),
+        ("flux", {"timestep_embedder"}),
+    ],
+)
+def test_tables_take_the_place_of_what_depends_on_the_timestep_alone(families, family, expected):
+    """SDXL's projections also see the pooled text, FLUX's norms its sum with the timestep's embedding."""
+    model, call = families[family]
+    tabled = copy.deepcopy(model)
+    clock = Clock(TIMES[family])
+    clock.watch(tabled)
+    calls = [{**call, "timestep": torch.full((2,), float(t))} for t in TIMES[family]]
+    replaced = precalculate(tabled, clock, lambda: [output(tabled, each) for each in calls])
+    assert {name.rpartition(".")[2] for name in replaced} == expected
+    assert len(replaced) == (1 + 8 if family == "sd15" else 1)  # eight residual blocks
+    for each in calls:
+        assert distance(model, tabled, each) < 1e-6  # fp16 rounding of the tables
+    for name in replaced:
+        table = tabled.get_submodule(name)
+        assert isinstance(table, TimeTable) and torch.equal(table.table, table.table.half().float())
+    mixed = {**call, "timestep": torch.tensor([float(TIMES[family][2]), float(TIMES[family][0])])}
+    assert distance(model, tabled, mixed) < 1e-6  # samples of one batch at different timesteps
+    assert size_bytes(tabled) < size_bytes(model)
+
+
+def test_tables_need_two_prompts_and_all_timesteps(families):
+    model, call = families["sd15"]
+    one = {"sample": call["sample"][:1], "encoder_hidden_states": call["encoder_hidden_states"][:1]}
+    for timesteps, arguments in (((500,), {**call, **one}), ((900, 500), call)):
+        tabled, clock = copy.deepcopy(model), Clock(timesteps)
+        clock.watch(tabled)
+        with pytest.raises(ValueError, match="two prompts or more at each of"):
+            precalculate(tabled, clock, functools.partial(output, tabled, arguments))

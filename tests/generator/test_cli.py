@@ -8,7 +8,7 @@ from generator.cli import cli
     ("arguments", "message"),
     [
         (["--methods", "fp17"], "method 'fp17': unknown; expected one of fp16"),
-        (["--model", "sdxl", "--methods", "fp16"], "--model 'sdxl': unknown; expected one of shapes"),
+        (["--model", "sdxl", "--methods", "fp16"], "--model 'sdxl': unknown; see: generator models list"),
         (["--methods", "fp16", "--prompts", "none.txt"], "none.txt: cannot be read"),
         (["--methods", "fp16", "-n", "5000"], "5000 prompts asked for, but the set has 1000"),
     ],

@@ -12,7 +12,14 @@ import torch
 from torch import nn
 
 from generator.quantize import Weights, quantized
-from generator.quantize.mixed import allocate, mean_bits, sensitivities, sqnr
+from generator.quantize.mixed import (
+    allocate,
+    extremes,
+    fisher_sensitivities,
+    mean_bits,
+    sensitivities,
+    sqnr,
+)
 
 
 @settings(max_examples=50, deadline=None)
@@ -77,3 +84,31 @@ def test_sensitivities_are_of_one_layer_at_a_time():
         layers[int(name)] = make(name, 4)
         assert found[name][4] == sqnr(target, nn.Sequential(*layers)(x))
         assert found[name][2] < found[name][4] < found[name][8]
+
+
+def test_fisher_sensitivities_are_those_of_the_closed_form():
+    """Two linear layers, least squares on three samples, in float64 by hand."""
+    rng = np.random.default_rng(0)
+    A, B = rng.normal(size=(4, 3)), rng.normal(size=(2, 4))
+    X, Y = rng.normal(size=(3, 3)), rng.normal(size=(3, 2))
+    slopes = {"a": [], "b": []}
+    for x, y in zip(X, Y, strict=True):  # L_m = |B A x − y|²
+        back = 2 * (B @ A @ x - y)
+        slopes["a"].append((np.outer(B.T @ back, x) * A).sum())
+        slopes["b"].append((np.outer(back, A @ x) * B).sum())
+    weights = {name: torch.tensor(W, requires_grad=True) for name, W in (("a", A), ("b", B))}
+    losses = (
+        (weights["b"] @ weights["a"] @ torch.tensor(x) - torch.tensor(y)).square().sum()
+        for x, y in zip(X, Y, strict=True)
+    )
+    found = fisher_sensitivities(weights, losses)
+    for name, each in slopes.items():
+        assert found[name] == pytest.approx(abs(np.mean(each) - 0.5 * np.mean(each) ** 2))
+
+
+def test_extremes_are_five_percent_at_either_end():
+    scores = {f"l{i}": float((7 * i) % 260) for i in range(260)}  # SD v1-4 has so many, and 13 of each
+    most, least = extremes(scores, 0.05)
+    assert {scores[name] for name in most} == set(range(247, 260))
+    assert {scores[name] for name in least} == set(range(13))
+    assert extremes({"a": 1.0, "b": 2.0, "c": 0.0}, 0.05) == (["b"], ["c"])

@@ -1,0 +1,80 @@
+"""Every method on every family of models, end to end on tiny random checkpoints."""
+
+import json
+
+import pytest
+import torch
+
+from generator.methods import all_methods, mixdq, ptqd, qsched, svdquant
+from generator.models import ENTRIES, of_entry
+from generator.quantize import lowrank, size_bytes
+from generator.sweep import render
+from study.gallery import Prompt
+
+METHODS = all_methods()
+COMMITTED = qsched.COEFFICIENTS / "shapes-w4a8.qsched.json"
+PROMPTS = [Prompt(prompt_id="a", text="a red fox"), Prompt(prompt_id="b", text="two dogs")]
+FAMILIES = ("sd14-pndm-10", "pcm-sd15-2", "lcm-dreamshaper-2", "sdxl-turbo", "flux-schnell")
+QUANTIZERS = ("w8a8", "w4a4", "mixdq-w8a8", "svdquant-w4a4")
+FEW_STEP = [family for family in FAMILIES if family != "sd14-pndm-10"]  # PNDM has no Q-Sched twin
+pytestmark = pytest.mark.matrix
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch, tmp_path):
+    """Ranks and calibration as small as the models."""
+    monkeypatch.setattr(svdquant, "RANK", 4)
+    monkeypatch.setattr(svdquant, "CALIBRATION_PROMPTS", 2)
+    monkeypatch.setattr(mixdq, "CALIBRATION_PROMPTS", 2)
+    monkeypatch.setattr(lowrank, "EXPONENTS", ((0.0, 0.0), (0.5, 0.5)))
+    monkeypatch.setattr(lowrank, "ITERATIONS", 2)
+    for module in (qsched, ptqd):
+        monkeypatch.setattr(module, "COEFFICIENTS", tmp_path)
+
+
+@pytest.fixture
+def base(tiny):
+    return lambda family: of_entry(tiny(ENTRIES[family], steps=2))
+
+
+def drawn(base, method):
+    pipeline = base.load()
+    METHODS[method].apply(pipeline, base)
+    pictures = render(pipeline, base, PROMPTS)
+    assert pictures.isfinite().all()
+    return pipeline, pictures
+
+
+@pytest.mark.parametrize("method", QUANTIZERS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_quantizers_run_end_to_end(base, family, method):
+    model = base(family)
+    full = model.load()
+    pipeline, pictures = drawn(model, method)
+    assert size_bytes(getattr(pipeline, model.backbone)) < size_bytes(getattr(full, model.backbone))
+    expected = render(full, model, PROMPTS)
+    assert 0 < (pictures - expected).square().mean() < 0.01
+
+
+@pytest.mark.parametrize("family", FEW_STEP)
+def test_qsched_runs_over_a_quantizer(base, family, tmp_path):
+    model = base(family)
+    scheduler = type(model.load().scheduler).__name__
+    file = json.loads(COMMITTED.read_text())
+    changed = {"base_model": model.id, "method": "w8a8", "scheduler": scheduler, "steps": model.steps}
+    ones = [1.0] * model.steps
+    for name, c_eps in (("identity", ones), ("other", [0.9, *ones[1:]])):
+        text = json.dumps({**file, **changed, "c_x": ones, "c_eps": c_eps})
+        qsched.coefficients_file(model, "w8a8").write_text(text)
+        _, pictures = drawn(model, "qsched-w8a8")
+        same = torch.equal(pictures, drawn(model, "w8a8")[1])
+        assert same == (name == "identity")
+
+
+# LCM's pipeline unpacks two values of a step; PTQD's sampler gives one.
+@pytest.mark.parametrize("family", [family for family in FEW_STEP if not family.startswith("lcm")])
+def test_ptqd_runs_over_a_quantizer(base, family):
+    model = base(family)
+    ptqd.measure(model, METHODS["w4a4"], ptqd.statistics_file(model, "w4a4"), 2)
+    _, pictures = drawn(model, "ptqd-w4a4")
+    assert not torch.equal(pictures, drawn(model, "w4a4")[1])
