@@ -20,14 +20,12 @@ from http.client import HTTPConnection
 from http.cookies import SimpleCookie
 from typing import Any
 
-from flask import Flask
 from sqlalchemy import insert, select
 from sqlalchemy.orm import aliased
 
 from study.app import create_app
 from study.config import Protocol
 from study.leaks import NUMBER, Channel, Facts, Received, Truth, judge
-from study.participants import add_voter
 from study.protocols import open_protocol
 from study.received import Headers, of_address, of_container, of_headers, of_size, of_values, words
 from study.schema import Assignment, GalleryRow, ImageRow, MethodRow, PromptRow
@@ -45,6 +43,7 @@ CHANNELS = {
     "answers": "what comes back for a vote",
     "timings": "of pictures and votes, in milliseconds",
 }
+DOORS = ("consent", "demographics", "completion")  # settings of what comes before and after all pairs
 SIDES = ("left", "right")
 # What a browser or an adversary may send with a second request, to learn whether the picture is the same.
 CONDITIONS = {
@@ -98,15 +97,15 @@ def blind_check(
         If the protocol cannot be opened with the gallery.
     """
     with copy_of(store, protocol) as copy:
-        key = secrets.token_hex(32)
-        with served({"STUDY": copy.served.parent, "SECRET_KEY": key}) as port:
-            seen = vote(copy, key, port, trials, seed, tell)
+        with served({"STUDY": copy.served.parent, "SECRET_KEY": secrets.token_hex(32)}) as port:
+            seen = vote(port, trials, seed, tell)
         return verdict(copy, seen, seed)
 
 
 @contextmanager
 def copy_of(store: Store, protocol: Protocol) -> Iterator[Store]:
-    """A study of the same pictures, opened afresh, in a folder that goes away."""
+    """A study of the same pictures, opened afresh to everybody, in a folder that goes away."""
+    open_to_all = {name: type(protocol).model_fields[name].default for name in DOORS}
     with tempfile.TemporaryDirectory(prefix="blind-check-") as place:
         copy = open_store(place)
         try:
@@ -120,7 +119,7 @@ def copy_of(store: Store, protocol: Protocol) -> Iterator[Store]:
                     if not rows:
                         raise StoreError("nothing to show yet; `study ingest GALLERY` first")
                     target.execute(insert(kind), [dict(row) for row in rows])
-            open_protocol(copy, protocol)
+            open_protocol(copy, protocol.model_copy(update=open_to_all))
             yield copy
         finally:
             copy.close()
@@ -158,12 +157,12 @@ class Answer:
 
 
 class Visitor:
-    """A voter's browser, as far as bytes go: one kept connection and one cookie."""
+    """A voter's browser, as far as bytes go: one kept connection and its cookies."""
 
-    def __init__(self, port: int, cookie: str) -> None:
-        """`cookie` is the value of the study's own."""
+    def __init__(self, port: int) -> None:
+        """Nothing is asked yet."""
         self.connection = HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
-        self.cookies = SimpleCookie({"study": cookie})
+        self.cookies: SimpleCookie = SimpleCookie()
         self.token = ""
 
     def ask(self, method: str, address: str, body: Any = None, **headers: str) -> Answer:
@@ -171,8 +170,9 @@ class Visitor:
         headers["Cookie"] = "; ".join(f"{name}={morsel.value}" for name, morsel in self.cookies.items())
         if body is not None:
             headers.update({"Content-Type": "application/json", "X-CSRFToken": self.token})
+            body = json.dumps(body)
         start = time.perf_counter()
-        self.connection.request(method, address, body and json.dumps(body), headers)
+        self.connection.request(method, address, body, headers)
         response = self.connection.getresponse()
         first = time.perf_counter()
         content = response.read()
@@ -192,30 +192,31 @@ class Visitor:
         self.connection.close()
 
 
-def vote(
-    copy: Store, key: str, port: int, trials: int, seed: int, tell: Callable[[int], None]
-) -> dict[str, Seen]:
+def vote(port: int, trials: int, seed: int, tell: Callable[[int], None]) -> dict[str, Seen]:
     """Let voters go through so many trials, or as many as there are; what each trial, by its id, received."""
     chance = random.Random(f"{seed}/blind-check")
     seen: dict[str, Seen] = {}
     while len(seen) < trials:
-        voter = add_voter(copy, key)
-        if voter is None:  # no pair wants a vote any more
-            break
-        visitor = Visitor(port, _cookie(key, voter.id))
+        visitor = Visitor(port)
         try:
+            if not _start(visitor):  # no pair wants a vote any more
+                break
             _session(visitor, seen, trials, chance, tell)
         finally:
             visitor.close()
     return seen
 
 
-def _cookie(key: str, voter_id: str) -> str:
-    """The cookie by which the study knows a voter who has started."""
-    signer = Flask("study")
-    signer.secret_key = key
-    serializer = signer.session_interface.get_signing_serializer(signer)  # type: ignore[attr-defined]
-    return str(serializer.dumps({"voter": voter_id, "_permanent": True}))
+def _start(visitor: Visitor) -> bool:
+    """Become a voter; False if the study has nothing to show."""
+    welcome = visitor.ask("GET", "/")
+    token = re.search(r'name="csrf_token" value="([^"]+)"', welcome.body.decode())
+    if welcome.status == 503:
+        return False
+    if token is None:
+        raise RuntimeError(f"/ answered {welcome.status} with nothing to start by")
+    visitor.token = token[1]
+    return visitor.ask("POST", "/start", {}).status == 303
 
 
 def _session(

@@ -56,7 +56,7 @@ def check(wide: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[Plant], Ver
             thread = threading.Thread(target=server.serve_forever)
             thread.start()
             try:
-                seen = vote(copy, KEY, server.port, 100, 0, lambda _: None)
+                seen = vote(server.port, 100, 0, lambda _: None)
             finally:
                 server.shutdown()
                 thread.join()
