@@ -4,15 +4,15 @@
 export class Clock {
   #shownAt = null; // null until the pair can be seen
   #pausedAt = null;
+  #reasons = new Set(); // why the pair cannot be seen
   #hidden = 0;
 
   blurs = 0; // times that the window lost the focus
 
   constructor() {
-    document.addEventListener("visibilitychange", () => (document.hidden ? this.pause() : this.resume()));
-    addEventListener("blur", () => {
-      if (this.running) this.blurs += 1;
-    });
+    this.pause("hidden", document.hidden);
+    document.addEventListener("visibilitychange", () => this.pause("hidden", document.hidden));
+    addEventListener("blur", () => (this.blurs += 1));
   }
 
   /** No pair is on the screen. */
@@ -20,24 +20,24 @@ export class Clock {
     this.#shownAt = null;
   }
 
+  /** Both pictures appear at a moment. */
   start(at) {
     this.#shownAt = at;
-    this.#pausedAt = document.hidden ? at : null;
+    this.#pausedAt = this.#reasons.size > 0 ? at : null;
     this.#hidden = 0;
     this.blurs = 0;
   }
 
-  pause() {
-    this.#pausedAt ??= performance.now();
-  }
-
-  resume() {
-    if (this.#pausedAt !== null) this.#hidden += performance.now() - this.#pausedAt;
-    this.#pausedAt = null;
-  }
-
-  get running() {
-    return this.#shownAt !== null;
+  /** From now on there is a reason why the pair cannot be seen; or there is not. */
+  pause(reason, holds) {
+    if (holds) this.#reasons.add(reason);
+    else this.#reasons.delete(reason);
+    if (this.#reasons.size > 0) {
+      this.#pausedAt ??= performance.now();
+    } else if (this.#pausedAt !== null) {
+      this.#hidden += performance.now() - this.#pausedAt;
+      this.#pausedAt = null;
+    }
   }
 
   /** For how long the pair was on the page but could not be seen. */

@@ -1,6 +1,8 @@
 // Looking closely: both pictures zoom and pan as one, and change places while a key or a finger is held.
 
-const ZOOMS = [1, 2, 3, 4, 6, 8]; // whole numbers: every picture pixel stays a square of device pixels
+import { meant } from "./keys.js";
+import { zoomsAt } from "./pictures.js";
+
 const HOLD_MS = 350; // a press this long is no answer but a wish to see the other picture
 const SLIP = 8; // CSS pixels that a finger may slip in a tap
 const WHEEL = 80; // wheel units a zoom step: one notch of a mouse
@@ -9,6 +11,7 @@ export class Inspection {
   #figures;
   #pictures = [];
   #scale = 1; // CSS pixels a picture pixel, without zoom
+  #zooms = [1];
   #zoom = 1;
   #offset = { x: 0, y: 0 }; // CSS pixels of the pictures' centre from the places' centre
   #pointers = new Map(); // pointers that are down: id → { x, y, startX, startY }
@@ -49,10 +52,25 @@ export class Inspection {
     this.#set(1, { x: 0, y: 0 });
   }
 
-  /** Show the pictures at `scale` CSS pixels a picture pixel; the places have that size. */
+  /** Show the pictures at `scale` device pixels a picture pixel; the places have that size. */
   fit(scale) {
-    this.#scale = scale;
-    this.#set(this.#zoom, this.#offset);
+    this.#scale = scale / devicePixelRatio;
+    this.#zooms = zoomsAt(scale);
+    this.#set(this.#zooms.includes(this.#zoom) ? this.#zoom : 1, this.#offset);
+  }
+
+  /** One step closer (1) or back (-1). */
+  zoomBy(step) {
+    this.#zoomTo(this.#next(step));
+  }
+
+  /** Move zoomed pictures by eighths of their plain size. */
+  panBy(x, y) {
+    if (this.#zoom === 1) return;
+    const { naturalWidth, naturalHeight } = this.#pictures[0];
+    this.uses.pan += 1;
+    const [dx, dy] = [(x * naturalWidth * this.#scale) / 8, (y * naturalHeight * this.#scale) / 8];
+    this.#set(this.#zoom, { x: this.#offset.x + dx, y: this.#offset.y + dy });
   }
 
   #set(zoom, { x, y }) {
@@ -69,6 +87,8 @@ export class Inspection {
     const [left, top] = [this.#offset.x - ((zoom - 1) * width) / 2, this.#offset.y - ((zoom - 1) * height) / 2];
     for (const one of this.#pictures) {
       one.style.transform = `translate(${whole(left)}px, ${whole(top)}px) scale(${this.#scale * zoom})`;
+      // Only what is larger than the picture has hard pixels; what is smaller is smooth.
+      one.className = this.#scale * zoom * devicePixelRatio > 0.999 ? "pixelated" : "";
     }
   }
 
@@ -81,7 +101,7 @@ export class Inspection {
   }
 
   #next(direction) {
-    return ZOOMS[ZOOMS.indexOf(this.#zoom) + direction];
+    return this.#zooms[this.#zooms.indexOf(this.#zoom) + direction];
   }
 
   #flip(flipped) {
@@ -93,17 +113,14 @@ export class Inspection {
   }
 
   #key(event) {
-    if (event.ctrlKey || event.altKey || event.metaKey) return;
+    if (!meant(event)) return;
     const pans = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
-    if (event.key === "+" || event.key === "=") this.#zoomTo(this.#next(1));
-    else if (event.key === "-") this.#zoomTo(this.#next(-1));
+    if (event.key === "+" || event.key === "=") this.zoomBy(1);
+    else if (event.key === "-") this.zoomBy(-1);
     else if (event.key === "0") this.#zoomTo(1);
     else if (event.key === "f" || event.key === "F") this.#flip(true);
-    else if (event.shiftKey && event.key in pans && this.#zoom > 1) {
-      const [x, y] = pans[event.key].map((way) => (way * this.#pictures[0].naturalWidth * this.#scale) / 8);
-      this.uses.pan += 1;
-      this.#set(this.#zoom, { x: this.#offset.x + x, y: this.#offset.y + y });
-    } else return;
+    else if (event.shiftKey && event.key in pans && this.#zoom > 1) this.panBy(...pans[event.key]);
+    else return;
     event.preventDefault();
   }
 
@@ -141,7 +158,7 @@ export class Inspection {
     pointer.y = event.clientY;
     if (this.#pinch !== null) {
       const wished = (this.#pinch.zoom * this.#apart()) / this.#pinch.distance;
-      const nearest = ZOOMS.reduce((a, b) => (Math.abs(Math.log(b / wished)) < Math.abs(Math.log(a / wished)) ? b : a));
+      const nearest = this.#zooms.reduce((a, b) => (Math.abs(Math.log(b / wished)) < Math.abs(Math.log(a / wished)) ? b : a));
       this.#zoomTo(nearest, fromCentre(pointer.figure, event));
       return;
     }

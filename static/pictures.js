@@ -44,6 +44,12 @@ export function arrange(box, size, gap) {
 
 const whole = (scale) => (scale >= 1 ? Math.floor(scale) : 1 / Math.min(100, Math.ceil(1 / scale)));
 
+/** How often larger than at a scale pictures may be: each picture pixel a whole number of device pixels. */
+export function zoomsAt(scale) {
+  const zooms = [1, 2, 3, 4, 6, 8];
+  return scale >= 1 ? zooms : [1, ...zooms.map((zoom) => zoom * Math.round(1 / scale))];
+}
+
 /**
  * Move places a little, so that they begin where CSS pixels and device pixels begin together: browsers round where
  * a transformed picture begins, some to the one and some to the other, and then a row of pixels gets lost.

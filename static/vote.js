@@ -1,12 +1,14 @@
 // The voting page: shows one pair at a time, takes an answer, shows the next pair in the next frame.
 
 import { Clock } from "./clock.js";
-import { Inspection } from "./inspect.js";
+import { askToReport, askToSkip } from "./dialogs.js";
+import { meant } from "./keys.js";
 import { Outbox } from "./outbox.js";
-import { alignToDevicePixels, arrange, decodePair, loadPair } from "./pictures.js";
+import { decodePair, loadPair } from "./pictures.js";
+import { Stage } from "./stage.js";
+import { $, given, note, say, unnote, words } from "./words.js";
 
 const LEAST_LOOK_MS = 200; // quicker than anybody sees: the second half of a double click, a bouncing key
-const GAP = 16; // CSS pixels between the pictures
 const AHEAD = 2; // pairs decoded ahead; more are only loaded, for decoded pictures take much memory
 const UNDO = 2; // answers that can be taken back, one after the other; the server takes no more
 const ASK_AGAIN_MS = 2000; // for pairs, when others are changing every quota that has room
@@ -14,33 +16,28 @@ const KEYS = {
   row: { ArrowLeft: "left", ArrowDown: "tie", ArrowRight: "right", 1: "left", 2: "tie", 3: "right", 4: "both_bad" },
   column: { ArrowUp: "left", ArrowDown: "right", ArrowLeft: "left", ArrowRight: "right", 1: "left", 2: "tie", 3: "right", 4: "both_bad" },
 };
-const SIGNS = {
-  row: { left: "←", tie: "↓", right: "→", both_bad: "4" },
-  column: { left: "↑", tie: "2", right: "↓", both_bad: "4" },
-};
 
-const $ = (id) => document.getElementById(id);
-const given = (id) => JSON.parse($(id).textContent);
 const page = $("vote");
-const stage = $("stage");
-const buttons = [...$("answers").querySelectorAll("button")];
+const buttons = [...$("answers").children];
 const asked = given("asked"); // the questions: { id, text, answers }
-const words = given("words"); // all that this page says, in the voter's language
+const rules = given("rules"); // the protocol's { undo, min_exposure_ms, break_every }
 
 const known = new Set(); // ids of the trials that were queued on this page or need not be
 const queue = []; // pairs to come: { trial, pictures: promise of [left, right], decoded, reveals }, in order
 const past = []; // the last answered: { pair, vote }
 let ballot = given("ballot");
-let showing = null; // { pair, pictures, answers, askedAt, layout, scale, decodeMs, paintMs }
+let showing = null; // { pair, answers, askedAt, decodeMs, paintMs }
 let coming = null; // the pair that is shown next, as soon as its pictures are there
 let keeping = false; // an answer is on its way into the outbox
+let breakAt = 0; // position of the trial before which there was a break
 let asking = 0; // timer
+let unlocking = 0; // timer
 let stopped = false;
 
 const clock = new Clock();
-const inspection = new Inspection([$("left"), $("right")], (zoom) => {
-  $("zoom").textContent = zoom === 1 ? "" : `${zoom}×`;
-  stage.toggleAttribute("data-zoomed", zoom > 1);
+const stage = new Stage(() => {
+  clock.pause("gate", stage.gated);
+  if (showing !== null) unlock();
 });
 const outbox = new Outbox(page.dataset.voter, document.querySelector("meta[name=csrf-token]").content, {
   arrived: take,
@@ -50,8 +47,8 @@ const outbox = new Outbox(page.dataset.voter, document.querySelector("meta[name=
   },
   refused(code) {
     stopped = true;
-    if (outbox.stopped) note("refused", say("out_of_date"), say("go_on"));
-    else note("refused", say("refused", { code }), say("go_on"));
+    const onward = { href: page.dataset.home, text: say("go_on") };
+    note("refused", outbox.stopped ? say("out_of_date") : say("refused", { code }), onward);
     lock(true);
   },
   trouble() {
@@ -69,6 +66,8 @@ const outbox = new Outbox(page.dataset.voter, document.querySelector("meta[name=
     turn();
   },
 });
+
+// ---------------------------------------------------------------- one pair after the other
 
 /** Learn from the server where we are, and start loading what is new. */
 function take(news) {
@@ -96,37 +95,40 @@ function decode(pair) {
 async function turn() {
   showing = null;
   clock.stop();
-  coming = queue.shift() ?? null;
-  if (coming === null) {
+  const pair = (coming = queue.shift() ?? null);
+  if (pair === null) {
     rest();
     return;
   }
-  const pair = coming;
   const late = setTimeout(clear, 0); // keep the old pair until then: no flash when all is loaded
   const { pictures, decodeMs } = await decode(pair);
   clearTimeout(late);
+  if (coming === pair && breakIsDue(pair)) await takeBreak(pair);
   if (coming !== pair) return; // it was closed in another tab, or an answer was taken back
   coming = null;
   unnote("slow");
+  cover(null);
+  reveal(pair, pictures, decodeMs);
   for (const next of queue.slice(0, AHEAD)) decode(next);
+}
 
-  const { trial } = pair;
+function reveal(pair, pictures, decodeMs) {
+  const { prompt, practice, position } = pair.trial;
+  const shown = { pair, answers: [], askedAt: 0, decodeMs, paintMs: null };
+  showing = shown;
   pair.reveals += 1;
-  showing = { pair, pictures, answers: [], askedAt: 0, decodeMs, paintMs: null };
-  inspection.show(pictures);
-  $("rest").hidden = true;
-  $("prompt").textContent = trial.prompt;
-  $("prompt").dataset.length = trial.prompt.length > 220 ? "endless" : trial.prompt.length > 90 ? "long" : "short";
+  $("prompt").textContent = prompt;
+  $("prompt").dataset.length = prompt.length > 220 ? "endless" : prompt.length > 90 ? "long" : "short";
   $("prompt").scrollTop = 0;
-  $("count").textContent = say(trial.practice ? "practice" : "count", { number: trial.position + 1, total: ballot.total });
-  $("progress").value = trial.position;
-  fit();
+  $("count").textContent = say(practice ? "practice" : "count", { number: position + 1, total: ballot.total });
+  $("progress").value = position;
+  stage.show(pictures);
   ask();
-  const shown = showing;
   requestAnimationFrame((frame) => {
     if (showing !== shown) return;
     clock.start(frame);
     performance.mark("revealed", { startTime: frame });
+    unlock();
     setTimeout(() => (shown.paintMs = performance.now() - frame)); // a task after the frame: it has been painted
   });
 }
@@ -135,7 +137,7 @@ async function turn() {
 function rest() {
   if (stopped) return;
   clear();
-  $("rest").hidden = !outbox.failing;
+  cover(outbox.failing ? "rest" : null);
   if (outbox.size > 0) return;
   if (ballot.finished) location.replace(page.dataset.done);
   else askAgain();
@@ -150,62 +152,74 @@ async function askAgain() {
   take(await response.json());
 }
 
+function breakIsDue({ trial: { position } }) {
+  return rules.break_every > 0 && position > 0 && position % rules.break_every === 0 && position !== breakAt;
+}
+
+/** Offer a break before a pair; resolves when the voter goes on. */
+async function takeBreak(pair) {
+  breakAt = pair.trial.position;
+  clear();
+  cover("break");
+  $("progress").value = breakAt;
+  $("continue").focus();
+  await new Promise((resolve) => ($("continue").onclick = resolve));
+  $("prompt").focus(); // not an answer: whoever presses Enter twice did not mean one
+}
+
+function clear() {
+  stage.show([]);
+  $("prompt").textContent = "";
+  lock(true);
+}
+
+/** Lay a text over the empty stage, by its id; null: none. */
+function cover(id) {
+  for (const one of ["rest", "break"]) if ($(one) !== null) $(one).hidden = one !== id;
+}
+
+// ---------------------------------------------------------------- answers
+
 /** Ask the next question about the pair on the screen. */
 function ask() {
   const question = asked[showing.answers.length];
   $("question").textContent = question.text;
   for (const button of buttons) button.hidden = !question.answers.includes(button.dataset.answer);
-  lock(stopped);
+  unlock();
 }
 
-function clear() {
-  inspection.show([]);
-  $("prompt").textContent = "";
-  lock(true);
+/** Let the voter answer, as soon as the pair has been seen for as long as the protocol wants. */
+function unlock() {
+  clearTimeout(unlocking);
+  const wait = rules.min_exposure_ms === 0 ? 0 : rules.min_exposure_ms - clock.seen();
+  lock(stopped || stage.gated || wait > 0);
+  if (wait > 0 && wait < Infinity) unlocking = setTimeout(() => showing !== null && unlock(), wait);
 }
 
-/** Size the pictures to the room there is. */
-function fit() {
-  if (showing === null) return;
-  const { pair, pictures } = showing;
-  const dpr = devicePixelRatio;
-  const box = { width: stage.clientWidth * dpr, height: stage.clientHeight * dpr };
-  const { layout, scale } = arrange(box, pair.trial, GAP * dpr);
-  Object.assign(showing, { layout, scale });
-  stage.dataset.layout = layout;
-  const places = [$("left"), $("right")];
-  for (const place of places) {
-    place.style.width = `${(pair.trial.width * scale) / dpr}px`;
-    place.style.height = `${(pair.trial.height * scale) / dpr}px`;
-  }
-  alignToDevicePixels(places);
-  for (const image of pictures) image.className = scale >= 1 ? "pixelated" : "";
-  inspection.fit(scale / dpr);
-  pictures[0].alt = words[layout].left_picture;
-  pictures[1].alt = words[layout].right_picture;
-  for (const button of buttons) {
-    button.querySelector("span").textContent = words[layout][button.dataset.answer];
-    button.querySelector("kbd").textContent = SIGNS[layout][button.dataset.answer];
-  }
+function lock(locked) {
+  $("stage").setAttribute("aria-busy", String(locked));
+  // aria-disabled, not disabled: a button that loses the focus loses the voter's place on the page.
+  for (const button of buttons) button.setAttribute("aria-disabled", String(locked));
+  const possible = past.length > 0 || (showing !== null && showing.answers.length > 0);
+  $("undo")?.setAttribute("aria-disabled", String(stopped || !possible));
 }
 
 /** Take the voter's answer to the question on the screen; after the last one, to the next pair. */
 async function answer(side, input, at) {
-  if (stopped || keeping || showing === null) return;
-  if (inspection.flipped) return; // left is not left now
+  if (stopped || keeping || showing === null || stage.gated) return;
+  if (stage.inspection.flipped) return; // left is not left now
   const question = asked[showing.answers.length];
   const seen = clock.seen(at);
-  if (!question.answers.includes(side) || seen - showing.askedAt < LEAST_LOOK_MS) return;
+  if (!question.answers.includes(side)) return;
+  if (seen - showing.askedAt < LEAST_LOOK_MS || seen < rules.min_exposure_ms) return;
   const { pair, answers } = showing;
   answers.push({ question: question.id, answer: side, rt_ms: Math.round(seen) });
   if (answers.length < asked.length) {
     showing.askedAt = seen;
     ask();
-    allowUndo();
     return;
   }
   performance.mark("answered", { startTime: at });
-  unnote("news");
   const vote = newId();
   past.push({ pair, vote });
   if (past.length > UNDO) past.shift();
@@ -216,37 +230,35 @@ async function answer(side, input, at) {
 function display(input) {
   return {
     dpr: devicePixelRatio,
-    scale: showing.scale,
+    scale: stage.scale,
     viewport: [innerWidth, innerHeight],
-    layout: showing.layout,
+    layout: stage.layout,
     input,
     hidden_ms: Math.round(clock.hidden),
     blurs: clock.blurs,
     decode_ms: Math.round(showing.decodeMs),
     paint_ms: showing.paintMs === null ? null : Math.round(showing.paintMs),
     reveals: showing.pair.reveals,
-    inspection: inspection.uses,
+    inspection: stage.inspection.uses,
   };
 }
 
 /** Put what the voter did into the outbox, and only then go on. */
 async function keep(pair, what, body) {
   keeping = true;
-  lock(true);
+  if (what !== "undo") unnote("news");
   await outbox.put(pair.trial.id, what, pair.trial[what], body);
   keeping = false;
-  allowUndo();
   turn();
 }
 
 /** Take the last answer back: to a question of this pair, else to the pair before, which is shown again. */
 async function takeBack() {
-  if (stopped || keeping || !page.hasAttribute("data-undo")) return;
+  if (stopped || keeping || !rules.undo) return;
   if (showing !== null && showing.answers.length > 0) {
     showing.answers.pop();
     showing.askedAt = clock.seen();
     ask();
-    allowUndo();
     return;
   }
   const last = past.pop();
@@ -259,9 +271,16 @@ async function takeBack() {
   await keep(last.pair, "undo", { vote_id: last.vote });
 }
 
-function allowUndo() {
-  const possible = past.length > 0 || (showing !== null && showing.answers.length > 0);
-  $("undo")?.setAttribute("aria-disabled", String(!possible));
+/** End the pair on the screen without a vote, as `what` says, if the voter confirms it in a dialog. */
+async function end(what, dialog) {
+  if (stopped || keeping || showing === null) return;
+  const { pair } = showing;
+  clock.pause("dialog", true);
+  const said = await dialog();
+  clock.pause("dialog", false);
+  if (said === null || keeping || showing?.pair !== pair) return;
+  past.length = 0; // the answers before are not the last thing that was done
+  await keep(pair, what, { [`${what}_id`]: newId(), ...said });
 }
 
 /** 128 random bits. (crypto.randomUUID is missing where a study is served without https.) */
@@ -269,42 +288,16 @@ function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-function lock(locked) {
-  stage.setAttribute("aria-busy", String(locked));
-  // aria-disabled, not disabled: a button that loses the focus loses the voter's place on the page.
-  for (const button of buttons) button.setAttribute("aria-disabled", String(locked));
-}
-
-function say(key, values = {}) {
-  return words[key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
-}
-
-/** A line for the voter; of each kind it stays until `unnote`, or until something else is to be said. */
-function note(kind, text, link = "") {
-  const place = $("note");
-  if (place.textContent === text + link) return; // not announced again
-  place.textContent = text;
-  place.dataset.kind = kind;
-  if (link === "") return;
-  const anchor = document.createElement("a");
-  anchor.href = page.dataset.home;
-  anchor.textContent = link;
-  place.append(anchor);
-}
-
-function unnote(kind) {
-  if ($("note").dataset.kind === kind) $("note").textContent = "";
-}
+// ---------------------------------------------------------------- hands
 
 addEventListener("keydown", (event) => {
-  if (event.repeat || event.ctrlKey || event.altKey || event.metaKey || event.shiftKey) return;
-  const side = KEYS[showing?.layout ?? "row"][event.key];
+  if (event.repeat || event.shiftKey || !meant(event)) return;
+  const side = KEYS[stage.layout][event.key];
   if (side !== undefined) answer(side, "key", event.timeStamp);
   else if (event.key === "Backspace") takeBack();
   else return;
   event.preventDefault();
 });
-
 for (const button of buttons) {
   button.addEventListener("click", (event) => {
     if (event.detail < 2) answer(button.dataset.answer, event.detail === 0 ? "key" : "button", event.timeStamp);
@@ -312,13 +305,18 @@ for (const button of buttons) {
 }
 for (const side of ["left", "right"]) {
   $(side).addEventListener("click", (event) => {
-    if (event.detail < 2 && event.target !== $(side) && !inspection.swallowsClick) answer(side, "picture", event.timeStamp);
+    const meantIt = event.detail < 2 && event.target !== $(side) && !stage.inspection.swallowsClick;
+    if (meantIt) answer(side, "picture", event.timeStamp);
   });
 }
 $("undo")?.addEventListener("click", takeBack);
+$("skip")?.addEventListener("click", () => end("skip", askToSkip));
+$("report").addEventListener("click", () => end("report", () => askToReport(stage.layout)));
+$("more").addEventListener("click", () => {
+  const open = $("tools").toggleAttribute("data-open");
+  $("more").setAttribute("aria-expanded", String(open));
+});
 
-new ResizeObserver(fit).observe(stage);
-addEventListener("resize", fit);
 addEventListener("beforeunload", (event) => {
   if (!outbox.lasting && !stopped) event.preventDefault();
 });

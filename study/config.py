@@ -170,7 +170,11 @@ class Completion(_Table):
 
 
 class Display(_Table):
-    """The smallest window, in CSS pixels, and the smallest scale, in device pixels an image pixel."""
+    """The smallest window, in CSS pixels, and the smallest scale, in device pixels an image pixel.
+
+    Of images that are larger than the window, n × n pixels become one: a scale of 1/n. With a `min_scale` of 1
+    no image is ever shrunk.
+    """
 
     min_width: int = Field(default=0, ge=0)
     min_height: int = Field(default=0, ge=0)
@@ -198,7 +202,7 @@ class Demographic(_Table):
 
 
 # Understood, but nothing acts upon them yet: a study that sets one is refused rather than run without it.
-LATER = ("display", "languages")
+LATER = ("languages",)
 
 
 class Protocol(_Table):
@@ -380,6 +384,11 @@ text = ""                   # Markdown
 # text = "What do you look at the pictures on?"
 # choices = ["a phone", "a tablet", "a computer"]   # none: free text
 # screen_out = []           # choices of people whom the study is not for
+
+[display]                   # with less a voter is told that the study needs a larger window
+min_width = 0               # of the window, in CSS pixels
+min_height = 0
+min_scale = 0.0             # device pixels an image pixel; 1.0: images are never shrunk
 """
 
 

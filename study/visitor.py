@@ -90,8 +90,9 @@ def joining(protocol: str, consented: float | None) -> Joining:
 
 
 def return_address(person: Person) -> str:
-    """The link by which a person goes on elsewhere; whoever has it is that person."""
-    return url_for("joining.come_back", token=sign(secret_key(), "return", person.id))
+    """The link by which a person goes on elsewhere, whole, to be copied; whoever has it is that person."""
+    token = sign(secret_key(), "return", person.id)
+    return url_for("joining.come_back", token=token, _external=True)
 
 
 def withdrawal_address(person: Person) -> str:

@@ -19,6 +19,7 @@ from flask import (
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
+from study import visitor
 from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, shown_image, undo
 from study.config import Protocol
 from study.delivery import send_picture
@@ -43,7 +44,7 @@ class Inspection(BaseModel):
     zoom: int = Field(ge=0, le=10_000)
     pan: int = Field(ge=0, le=10_000)
     flip: int = Field(ge=0, le=10_000)
-    largest: int = Field(ge=1, le=8)
+    largest: int = Field(ge=1, le=1000)
 
 
 class Display(BaseModel):
@@ -128,8 +129,8 @@ def _protocol_of(voter: Voter) -> Protocol:
 @bp.get("/vote")
 def vote() -> str | AnyResponse:
     """Show the voting page, with the pairs that are open."""
-    voter = _voter()
-    if voter is None:
+    voter, person = _voter(), visitor.person()
+    if voter is None or person is None:
         return redirect(url_for("joining.welcome"))
     ballot = current(_store(), voter.id)
     if ballot.finished:
@@ -140,8 +141,9 @@ def vote() -> str | AnyResponse:
         protocol=protocol,
         ballot=_as_json(ballot),
         asked=_asked(protocol),
-        breaks={"every": protocol.breaks.every, "text": str(render(protocol.breaks.text))},
+        break_text=render(protocol.breaks.text),
         outbox=_outbox_of(voter),
+        return_address=visitor.return_address(person),
     )
 
 

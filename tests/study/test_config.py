@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from study.config import LATER, ConfigError, Display, Protocol, read_protocol, slug, starting_toml
+from study.config import LATER, ConfigError, Protocol, read_protocol, slug, starting_toml
 
 GOOD = 'name = "a"\ntitle = "t"\n'
 
@@ -73,8 +73,8 @@ def test_the_hash_is_that_of_the_content() -> None:
 
 
 def test_what_nothing_acts_upon_is_told() -> None:
-    protocol = Protocol(name="a", title="t", display=Display(min_width=500), languages=("de",))
-    assert protocol.unheeded() == ["display", "languages"]
+    protocol = Protocol(name="a", title="t", languages=("de",))
+    assert protocol.unheeded() == ["languages"]
     assert Protocol(name="a", title="t").unheeded() == []
 
 
