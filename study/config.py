@@ -172,8 +172,8 @@ class Completion(_Table):
 class Display(_Table):
     """The smallest window, in CSS pixels, and the smallest scale, in device pixels an image pixel.
 
-    Of images that are larger than the window, n × n pixels become one: a scale of 1/n. With a `min_scale` of 1
-    no image is ever shrunk.
+    Of images that are larger than the window, n × n pixels become one: a scale of 1/n. With a `min_scale` of
+    1 no image is ever shrunk.
     """
 
     min_width: int = Field(default=0, ge=0)
