@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from elo.bars import bars_plot, preferences
     from elo.cells import settings_lines
     from elo.compare import Comparison
-    from elo.errors import InputError, SettingsError, SizesError, VotesError
+    from elo.errors import InputError, MetricsError, SettingsError, SizesError, VotesError
     from elo.formats import write_table
+    from elo.metric_agreement import MetricAgreement, compare_metrics
+    from elo.metrics import Metrics, read_metrics
     from elo.panels import components
     from elo.pareto import pareto_front, read_costs, read_sizes
     from elo.plots import pareto_panels, pareto_plot, save_plot
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "InputError",
+    "MetricAgreement",
+    "Metrics",
+    "MetricsError",
     "RatingTable",
     "SettingsError",
     "SizesError",
@@ -33,6 +38,7 @@ __all__ = [
     "Votes",
     "VotesError",
     "bars_plot",
+    "compare_metrics",
     "components",
     "compute",
     "count_votes",
@@ -41,6 +47,7 @@ __all__ = [
     "pareto_plot",
     "preferences",
     "read_costs",
+    "read_metrics",
     "read_sizes",
     "read_tally",
     "read_votes",
@@ -52,6 +59,9 @@ __all__ = [
 _HOME = {
     "Comparison": "elo.compare",
     "InputError": "elo.errors",
+    "MetricAgreement": "elo.metric_agreement",
+    "Metrics": "elo.metrics",
+    "MetricsError": "elo.errors",
     "RatingTable": "elo.tables",
     "SettingsError": "elo.errors",
     "SizesError": "elo.errors",
@@ -59,6 +69,7 @@ _HOME = {
     "Votes": "elo.votes",
     "VotesError": "elo.errors",
     "bars_plot": "elo.bars",
+    "compare_metrics": "elo.metric_agreement",
     "components": "elo.panels",
     "compute": "elo.tables",
     "count_votes": "elo.tally",
@@ -67,6 +78,7 @@ _HOME = {
     "pareto_plot": "elo.plots",
     "preferences": "elo.bars",
     "read_costs": "elo.pareto",
+    "read_metrics": "elo.metrics",
     "read_sizes": "elo.pareto",
     "read_tally": "elo.tally",
     "read_votes": "elo.votes",

@@ -270,35 +270,90 @@ def plan(as_json: bool, **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("before")
-@click.argument("after")
+@click.argument("votes")
+@click.argument("after", required=False)
+@click.option("--metrics", type=click.Path(), metavar="FILE", help="Automatic metrics, instead of AFTER.")
+@click.option(
+    "--lower", default="", metavar="NAME,…", help="Metrics, besides LPIPS, FID, …: lower is better."
+)
 @click.option(
     "--bootstrap",
     type=click.IntRange(min=2),
     default=1000,
     show_default=True,
     metavar="ROUNDS",
-    help="Rounds of the bootstrap of the differences.",
+    help="Rounds of the bootstrap of differences, or of rank correlations.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Its seed.")
 @reading_options
 @json_option
-def compare(before: str, after: str, as_json: bool, bootstrap: int, seed: int, **reading: Any) -> None:
-    """Tell what changed between two dumps.
+@click.option("--out", type=click.Path(), metavar="FILE", help="Also write the metrics to .csv or .json.")
+def compare(
+    votes: str,
+    after: str | None,
+    metrics: str | None,
+    lower: str,
+    as_json: bool,
+    out: str | None,
+    **options: Any,
+) -> None:
+    """Compare VOTES with later votes, or with automatic metrics.
 
-    And whether it means anything, or is chance.
+    With AFTER: what changed between two dumps, and whether it means anything, or is chance. With --metrics:
+    how often each metric prefers the image that people chose, and how alike both rank the methods.
 
     \b
-    Example:
+    Examples:
       elo compare monday.parquet friday.parquet
+      elo compare votes.parquet --metrics metrics.parquet --out agreement.csv
+
+    \b
+    Metrics are CSV, JSONL or Parquet (each also .gz), one row a number or one row an image:
+      method,prompt_id,metric,value
+      method,prompt_id,clipscore,lpips
     """
     with one_line_errors():
-        from elo import compare as comparison
-        from elo.votes import read_votes
-
-        one, two = (read_votes(votes, **reading) for votes in (before, after))
-        found = comparison.compare(one, two, bootstrap=bootstrap, seed=seed)
+        if bool(after) == bool(metrics):
+            raise BadInput("compare: expected a second file of votes, or --metrics FILE")
+        if (lower or out) and not metrics:
+            raise BadInput(f"{'--lower' if lower else '--out'}: only with --metrics")
+        reading = take_reading(options)
+        found, text = (
+            _metrics(votes, metrics, lower, out, reading, options)
+            if metrics
+            else _change(votes, str(after), reading, options)
+        )
         if as_json:
-            echo_json(found.record())
+            echo_json(found)
         else:
-            click.echo(comparison.to_terminal(found), nl=False)
+            click.echo(text, nl=False)
+    if out:
+        click.echo(f"wrote {out}", err=True)
+
+
+def _change(before: str, after: str, reading: dict[str, Any], options: dict[str, Any]) -> tuple[Any, str]:
+    """Two dumps of votes compared: for JSON, and as text."""
+    from elo.compare import compare as compare_votes
+    from elo.compare import to_terminal
+    from elo.votes import read_votes
+
+    one, two = (read_votes(votes, **reading) for votes in (before, after))
+    found = compare_votes(one, two, **options)
+    return found.record(), to_terminal(found)
+
+
+def _metrics(
+    votes: str, metrics: str, lower: str, out: str | None, reading: dict[str, Any], options: dict[str, Any]
+) -> tuple[Any, str]:
+    """Metrics compared with votes, and written: for JSON, and as text."""
+    from elo import formats
+    from elo.metric_agreement import WRITERS, compare_metrics, to_terminal
+    from elo.metrics import read_metrics
+    from elo.votes import read_votes
+
+    write = formats.writer(out, WRITERS) if out else None  # a wrong suffix is known before the work
+    known = read_metrics(metrics, lower=[name.strip() for name in lower.split(",") if name.strip()])
+    found = compare_metrics(read_votes(votes, **reading), known, **options)
+    if out and write:
+        formats.replace_file(out, write(found).encode())
+    return found.record(), to_terminal(found)

@@ -3,6 +3,7 @@
 InputError (ValueError)
   + VotesError      the votes: a file, a frame or a database
   + SizesError      the sizes of the methods
+  + MetricsError    the automatic metrics of the images
   + SettingsError   a setting that does not fit the votes, or is no such setting
 
 Each message is one line that names the place. That the votes have no finite maximum is no bad
@@ -20,6 +21,10 @@ class VotesError(InputError):
 
 class SizesError(InputError):
     """The sizes cannot be read; the message names file, entry and what is expected."""
+
+
+class MetricsError(InputError):
+    """The metrics cannot be read; the message names file and row, or what is missing."""
 
 
 class SettingsError(InputError):

@@ -7,14 +7,19 @@ import csv
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from elo.cells import plain_row
 from elo.errors import SettingsError
 from elo.tables import RatingTable
 from elo.typeset import to_html, to_latex, to_markdown
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Writer = Callable[[Any], str]  # of a table of some kind: the text of the file
 
 
 def write_table(table: RatingTable, path: str | Path) -> None:
@@ -26,12 +31,12 @@ def write_table(table: RatingTable, path: str | Path) -> None:
     replace_file(path, writer(path)(table).encode())
 
 
-def writer(path: str | Path) -> Callable[[RatingTable], str]:
-    """Return the function that makes the text for a file of this name; SettingsError if there is none."""
-    suffix = Path(path).suffix.lower()
-    if suffix not in WRITERS:
-        raise SettingsError(f"{path}: cannot write that format; expected {', '.join(WRITERS)}")
-    return WRITERS[suffix]
+def writer(path: str | Path, writers: Mapping[str, Writer] | None = None) -> Writer:
+    """Return what makes the text for a file of this name; SettingsError where nothing does."""
+    suffix, writers = Path(path).suffix.lower(), writers or WRITERS
+    if suffix not in writers:
+        raise SettingsError(f"{path}: cannot write that format; expected {', '.join(writers)}")
+    return writers[suffix]
 
 
 def replace_file(path: str | Path, data: bytes) -> None:
@@ -47,16 +52,19 @@ def replace_file(path: str | Path, data: bytes) -> None:
 
 def to_csv(table: RatingTable) -> str:
     """CSV with the columns of the table; settings and notes as `#` lines above the header."""
+    return csv_of(table.ratings, table.settings, table.notes)
+
+
+def csv_of(rows: "pd.DataFrame", settings: Mapping[str, Any], notes: Iterable[str]) -> str:
+    """CSV of some rows; settings and notes as `#` lines above the header."""
     out = io.StringIO()
-    for key, value in plain_row(table.settings).items():
+    for key, value in plain_row(settings).items():
         out.write(f"# {key}: {json.dumps(value, ensure_ascii=False)}\n")
-    for note in table.notes:
+    for note in notes:
         out.write(f"# note: {note}\n")
     # A "#" in a name must not read as a comment.
-    hashes = table.ratings["method"].str.contains("#").any()
-    table.ratings.to_csv(
-        out, index=False, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC if hashes else csv.QUOTE_MINIMAL
-    )
+    quoting = csv.QUOTE_NONNUMERIC if "#" in rows.to_csv(index=False) else csv.QUOTE_MINIMAL
+    rows.to_csv(out, index=False, lineterminator="\n", quoting=quoting)
     return out.getvalue()
 
 
@@ -87,7 +95,7 @@ def dumps(document: Any) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-WRITERS: dict[str, Callable[[RatingTable], str]] = {
+WRITERS: dict[str, Writer] = {
     ".csv": to_csv,
     ".json": to_json,
     ".md": to_markdown,

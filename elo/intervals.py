@@ -9,6 +9,7 @@ Intervals of ratings are from the sandwich (`elo.sandwich`); draws serve what ha
 probability to be best, the Pareto front.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,37 +76,49 @@ def bootstrap(
     counts   with the cluster among `counts.by`, unless it is "vote"
     cluster  "vote", "judge" or "prompt"; an unknown judge is a judge of their own
     """
+    theta = np.concatenate([drawn for _, drawn in draw_rounds(counts, like, rounds, cluster, seed)])
+    draws = theta[~np.isnan(theta[:, 0])]
+    clusters = round(counts.total) if cluster == "vote" else len(counts.by[cluster].labels)
+    return Bootstrap(draws, cluster, clusters, rounds, rounds - len(draws), seed)
+
+
+def draw_rounds(
+    counts: Counts, like: Fit, rounds: int, cluster: str, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the rounds of `bootstrap` in chunks.
+
+    Of each chunk: how often each cluster was drawn (r, g), in the order of its labels (votes: each cell);
+    and the log-strengths (r, m), NaN where there is no maximum.
+    """
     rng = np.random.default_rng(seed)
     m = len(counts.names)
-    # A side that is not fitted need not be drawn: half the cells, half the time.
-    forget = cluster == "vote" and like.side is None
-    drawn = from_wins(counts.names, counts.wins, counts.ties) if forget else counts
-    flat = drawn.number.reshape(-1)
-    used = np.flatnonzero(flat)
+    prior = prior_cells(counts, like.prior).reshape(-1)
     if cluster == "vote":
-        clusters = round(counts.total)
+        # A side that is not fitted need not be drawn: half the cells, half the time.
+        drawn = counts if like.side is not None else from_wins(counts.names, counts.wins, counts.ties)
+        flat, g = drawn.number.reshape(-1), 1
+        used = np.flatnonzero(flat)
     else:
         labels = counts.by[cluster].labels
-        clusters = len(labels)
+        g = len(labels)
         # By name, so that the same votes give the same draws in whatever order they come.
-        table = counts.by[cluster].table[sorted(range(clusters), key=labels.__getitem__)][:, used]
-        if clusters * len(used) <= 1 << 24:
+        place = np.empty(g, dtype=int)
+        place[sorted(range(g), key=labels.__getitem__)] = np.arange(g)
+        used = np.flatnonzero(counts.number)
+        table = counts.by[cluster].table[:, used]
+        if g * len(used) <= 1 << 24:
             table = table.toarray()  # a dense product is faster, and this much is no burden
-    prior = prior_cells(counts, like.prior).reshape(-1)
-    theta = np.empty((rounds, m))
-    chunk = max(1, min(CHUNK, MOST // max(clusters if cluster != "vote" else 1, 3 * m * m), rounds))
+    chunk = max(1, min(CHUNK, MOST // max(g, 3 * m * m), rounds))
     number = np.tile(prior, (chunk, 1))
     for first in range(0, rounds, chunk):
         size = min(chunk, rounds - first)
         if cluster == "vote":
-            cells = rng.multinomial(clusters, flat[used] / flat.sum(), size=size)
+            weights = cells = rng.multinomial(round(counts.total), flat[used] / flat.sum(), size=size)
         else:
-            weights = rng.multinomial(clusters, np.full(clusters, 1 / clusters), size=size)
+            weights = rng.multinomial(g, np.full(g, 1 / g), size=size)[:, place]
             cells = weights.astype(float) @ table
         number[:size, used] = cells + prior[used]
-        theta[first : first + size] = fit_rounds(number[:size].reshape(size, 3, m, m), like)
-    draws = theta[~np.isnan(theta[:, 0])]
-    return Bootstrap(draws, cluster, clusters, rounds, rounds - len(draws), seed)
+        yield weights, fit_rounds(number[:size].reshape(size, 3, m, m), like)
 
 
 def percentile_intervals(draws: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray]:

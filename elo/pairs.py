@@ -54,19 +54,25 @@ def compare_pairs(counts: Counts, fitted: Fit, errors: Sandwich) -> PairTests:
     """Test every difference of two log-strengths (Wald), corrected by Holm over the m (m − 1) / 2 pairs."""
     difference = fitted.log_strength[:, None] - fitted.log_strength[None, :]
     error = errors.differences()
-    upper = np.triu_indices(len(fitted.names), 1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        t = np.where(error > 0, difference / error, np.where(difference == 0, 0, np.inf))
-    p = two_sided_p(t, errors.freedom)
-    corrected = np.ones_like(p)
-    corrected[upper] = holm(p[upper])
-    corrected.T[upper] = corrected[upper]
+    p, corrected = tested(difference, error, errors.freedom)
     wins, ties = counts.wins, counts.ties
     votes = wins + wins.T + ties
     with np.errstate(invalid="ignore"):
         rate = (wins + ties / 2) / votes
     low, high = wilson(rate, votes)
     return PairTests(fitted.names, votes, rate, low, high, difference, error, p, corrected)
+
+
+def tested(difference: np.ndarray, error: np.ndarray, freedom: float) -> tuple[np.ndarray, np.ndarray]:
+    """(m, m) differences and their standard errors → two-sided p, alone and by Holm for all pairs."""
+    upper = np.triu_indices(len(difference), 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(error > 0, difference / error, np.where(difference == 0, 0, np.inf))
+    p = two_sided_p(t, freedom)
+    corrected = np.ones_like(p)
+    corrected[upper] = holm(p[upper])
+    corrected.T[upper] = corrected[upper]
+    return p, corrected
 
 
 def holm(p: np.ndarray) -> np.ndarray:

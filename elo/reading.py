@@ -86,6 +86,8 @@ def numbers(reading: Reading, name: str) -> np.ndarray:
 
 def decimals(reading: Reading, name: str) -> np.ndarray:
     """(n,) float of a column of numbers; nothing is NaN."""
+    if pa.types.is_floating(reading.column(name).type):
+        return reading.column(name).cast(pa.float64()).fill_null(np.nan).to_numpy()
     codes, texts = encode(reading.column(name))
     read = pd.to_numeric(pd.Series(texts, dtype=object), errors="coerce").to_numpy(dtype=float)
     reading.refuse(np.append(np.isnan(read), False)[codes], name, "a number")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDTH = 100  # of sentences, where nobody says how wide the terminal is
-LEFT = {"method", "judge", "claim"}  # columns of text
+LEFT = {"method", "judge", "claim", "metric"}  # columns of text
 
 
 def to_terminal(table: RatingTable, *, width: int | None = None, color: bool = False) -> str:

@@ -182,3 +182,34 @@ def test_rows_that_cannot_be_read_are_skipped_and_counted(run, five):
     five.to_csv("bad.csv", index=False)
     result = run("compute", "bad.csv", "--on-error", "skip", "--bootstrap", 0, "--json")
     assert json.loads(result.stdout)["settings"]["left_out"] == {"unreadable winner": 1}
+
+
+def test_compare_with_metrics(run, five, tmp_path):
+    images = five[["model_a", "prompt_id"]].drop_duplicates().set_axis(["method", "prompt_id"], axis=1)
+    strength = images["method"].map({"fp16": 5, "w8a8": 4, "qsched": 3, "w4a8": 2, "w4a4": 1})
+    images.assign(good=strength, upside_down=-strength, file="x.png").to_csv("metrics.csv", index=False)
+    compare = ("compare", "votes.csv", "--metrics", "metrics.csv", "--bootstrap", 50)
+    result = run(*compare)
+    assert result.exit_code == 0, result.output
+    for word in (
+        "good",
+        "Kendall",
+        "40 judges and 30 prompts",
+        "rounds over prompts",
+        "metrics.csv",
+        "--lower",
+    ):
+        assert word in result.stdout
+    result = run(*compare, "--lower", "upside_down", "--json", "--out", "agreement.csv")
+    document = json.loads(result.stdout)
+    one, other = document["metrics"]
+    assert one["accuracy"] == other["accuracy"] > 0.5
+    assert (one["better"], other["better"]) == ("higher", "lower")
+    assert document["settings"]["metrics"] == "metrics.csv"
+    assert "# seed: 0" in (tmp_path / "agreement.csv").read_text()
+    refused(run(*compare, "--out", "agreement.tex"), "agreement.tex", ".csv, .json")
+    refused(run(*compare, "--lower", "best"), "metrics.csv: no metric 'best'")
+    refused(run("compare", "votes.csv", "--metrics", "gone.csv"), "gone.csv: No such file")
+    refused(run("compare", "votes.csv"), "a second file of votes, or --metrics")
+    refused(run("compare", "votes.csv", "votes.csv", "--metrics", "metrics.csv"), "a second file of votes")
+    refused(run("compare", "votes.csv", "votes.csv", "--out", "a.csv"), "--out: only with --metrics")
