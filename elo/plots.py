@@ -130,7 +130,11 @@ def save_plot(ax: "Axes", path: str | Path, settings: Mapping[str, Any] | None =
 
     `settings`, such as those of the table, travel as JSON in the file's metadata.
     """
-    suffix = check_format(path)
+    replace_file(path, plot_bytes(ax, check_format(path), settings))
+
+
+def plot_bytes(ax: "Axes", suffix: str, settings: Mapping[str, Any] | None = None) -> bytes:
+    """The figure of `ax` as the file that `save_plot` writes under such a suffix (".svg", …)."""
     told = json.dumps(settings) if settings else None
     metadata: dict[str, dict[str, Any]] = {
         ".svg": {"Date": None, "Description": told},
@@ -140,7 +144,7 @@ def save_plot(ax: "Axes", path: str | Path, settings: Mapping[str, Any] | None =
     out = io.BytesIO()
     with style():
         ax.figure.canvas.figure.savefig(out, format=suffix[1:], dpi=200, metadata=metadata[suffix])
-    replace_file(path, out.getvalue())
+    return out.getvalue()
 
 
 def check_format(path: str | Path) -> str:

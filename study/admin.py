@@ -1,102 +1,66 @@
-"""The researcher's pages: signing in with a one-time password, live counts and ratings, the dump.
+"""The researcher's pages: how far the study is, what it says so far, who voted how, the dump.
 
-`study serve` prints the password once and keeps its hash. Signing in uses it up: what it opened is a
-session that lives in the database, ends at logout, and at the next `study serve`.
+Only whoever signed in sees any of them; voters never see a number. They are in English, as the commands.
 """
 
-import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
 from flask import (
     Blueprint,
     Response,
+    abort,
     current_app,
     flash,
     redirect,
     render_template,
     request,
+    send_file,
     session,
     url_for,
 )
-from sqlalchemy import delete, func, select, update
-from werkzeug.security import check_password_hash, generate_password_hash
+from flask.blueprints import BlueprintSetupState
 from werkzeug.wrappers import Response as AnyResponse
 
-from study.export import csv_lines, vote_rows
-from study.protocols import newest
-from study.schema import AdminLogin, Assignment, Cell, MethodRow, Quota, Voter, votes_v1
+from study import telling
+from study.exclusions import ExclusionError, exclude, lift
+from study.export import WRITERS, card_of, stream_votes
+from study.live import Live, Look, mark_of
+from study.logins import sign_out, signed_in, use_password
+from study.progress import progress
+from study.schema import ImageRow
+from study.standings import questions, standings
 from study.store import Store
+from study.timing import bars, share_interval, ticks, timing
+from study.voters import ORDERS, Voters, find_judge, trials_of
 
 bp = Blueprint("admin", __name__, url_prefix="/admin")
 
-# What a rating needs; prompts and display settings stay in the database.
-RATED = (
-    "vote_id",
-    "model_a",
-    "model_b",
-    "winner",
-    "judge",
-    "prompt_id",
-    "question",
-    "tstamp",
-    "kind",
-    "excluded",
-)
-
-LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"
+A_PAGE = 100  # voters in one list
+CHART = (400, 110)  # width and height of the histogram, in its own units
+MIME = {"csv": "text/csv", "jsonl": "application/jsonl", "json": "application/json"}
 
 
-def new_password(store: Store, alone: bool = False) -> str:
-    """Make a one-time password, keep its hash and return it; `alone` ends all others and their sessions."""
-    # 20 characters in groups, none that looks like another: 99 bits
-    password = "-".join("".join(secrets.choice(LETTERS) for _ in range(5)) for _ in range(4))
-    with store.write() as db:
-        if alone:
-            db.execute(delete(AdminLogin))
-        db.add(
-            AdminLogin(
-                id=secrets.token_hex(16),
-                password_hash=generate_password_hash(password),
-                created=time.time(),
-                used=None,
-            )
-        )
-    return password
-
-
-def use_password(store: Store, password: str) -> str | None:
-    """Use a one-time password up and return the id of the session it opens; None if it is not valid."""
-    with store.read() as db:
-        unused = db.scalars(select(AdminLogin).where(AdminLogin.used.is_(None))).all()
-    for login in unused:
-        if check_password_hash(login.password_hash, password):
-            with store.write() as db:
-                # Of two that come at once, one finds it used.
-                taken = db.execute(
-                    update(AdminLogin)
-                    .where(AdminLogin.id == login.id, AdminLogin.used.is_(None))
-                    .values(used=time.time())
-                    .returning(AdminLogin.id)
-                ).first()
-            return login.id if taken else None
-    return None
-
-
-def signed_in(store: Store, login: str | None) -> bool:
-    """Whether the id in a session cookie is a session that still stands."""
-    if not login:
-        return False
-    with store.read() as db:
-        found = db.get(AdminLogin, login)
-        return found is not None and found.used is not None
+@bp.record_once
+def _remember(state: BlueprintSetupState) -> None:
+    """What is kept from one look to the next, by each process for itself."""
+    state.app.extensions["live"], state.app.extensions["voters"] = Live(), Voters()
+    for name in ("number", "share", "hours", "seconds", "moment"):
+        state.app.jinja_env.filters[name] = getattr(telling, f"told_{name}")
+    state.app.jinja_env.globals["now"] = time.time
 
 
 def _store() -> Store:
     return current_app.config["STORE"]
+
+
+def _look(name: Any, make: Callable[[], Any]) -> Look:
+    with _store().read() as db:
+        mark = mark_of(db)
+    live: Live = current_app.extensions["live"]
+    return live.look(name, mark, make)
 
 
 def admin_only(view: Callable[..., Any]) -> Callable[..., Any]:
@@ -111,15 +75,18 @@ def admin_only(view: Callable[..., Any]) -> Callable[..., Any]:
     return guarded
 
 
+# ---------------------------------------------------------------- signing in
+
+
 @bp.route("/login", methods=["GET", "POST"])
 def login() -> str | AnyResponse | tuple[str, int]:
     """Take the one-time password."""
     if request.method == "GET":
-        return render_template("login.html")
+        return render_template("admin/login.html")
     opened = use_password(_store(), request.form.get("password", "").strip())
     if opened is None:
         flash("That password is not valid, or was used already. `study password` makes another one.")
-        return render_template("login.html"), 403
+        return render_template("admin/login.html"), 403
     session["admin"] = opened
     return redirect(url_for("admin.overview"), 303)
 
@@ -128,110 +95,186 @@ def login() -> str | AnyResponse | tuple[str, int]:
 @admin_only
 def logout() -> AnyResponse:
     """End the session, in the database too."""
-    with _store().write() as db:
-        db.execute(delete(AdminLogin).where(AdminLogin.id == session.pop("admin")))
+    sign_out(_store(), session.pop("admin"))
     return redirect(url_for("admin.login"), 303)
+
+
+# ---------------------------------------------------------------- how far it is, and what it says
 
 
 @bp.get("/")
 @admin_only
 def overview() -> str:
-    """Show how far the study is and what it says so far."""
-    counts = count(_store())
-    table, notes = ratings(_store(), counts)
-    return render_template("admin.html", counts=counts, table=table, notes=notes)
+    """Show how far the study is."""
+    with _store().read() as db:
+        found = progress(db)
+    category = request.args.get("category")
+    if category not in found.categories():
+        category = None
+    return render_template("admin/overview.html", progress=found, category=category)
 
 
-@bp.get("/votes.csv")
+@bp.get("/ratings")
 @admin_only
-def dump() -> Response:
-    """Stream all votes as CSV."""
-    response = Response(csv_lines(vote_rows(_store())), mimetype="text/csv")
-    response.headers["Content-Disposition"] = "attachment; filename=votes.csv"
-    response.headers["Cache-Control"] = "no-store"
+def ratings() -> str:
+    """Show a rating table for each question, and rating against size."""
+    return render_template("admin/ratings.html", look=_standings())
+
+
+@bp.get("/ratings/<question>.svg")
+@admin_only
+def plot(question: str) -> Response:
+    """Rating against size as a picture."""
+    found = [standing.plot for standing in _standings().value if standing.question == question]
+    if not found or found[0] is None:
+        abort(404)
+    response = Response(found[0], mimetype="image/svg+xml")
+    response.headers["Content-Disposition"] = f"inline; filename=pareto-{question}.svg"
     return response
 
 
-@dataclass(frozen=True)
-class Counts:
-    """How far a study is; `pairs` maps (method, method), both ways round, to votes."""
-
-    votes: int
-    voters: int
-    finished: int
-    cells: int
-    cells_voted: int
-    methods: list[str]
-    sizes: dict[str, int]
-    pairs: dict[tuple[str, str], int]
-
-    @property
-    def most(self) -> int:
-        """Votes of the method pair that has most."""
-        return max(self.pairs.values(), default=0)
+def _standings() -> Look:
+    return _look("standings", lambda: standings(_store()))
 
 
-def count(store: Store) -> Counts:
-    """Count from the counters; votes themselves are not read."""
-    with store.read() as db:
-        methods = db.scalars(select(MethodRow).order_by(MethodRow.id)).all()
-        pairs: dict[tuple[str, str], int] = {}
-        statement = select(Quota.method_1, Quota.method_2, func.sum(Quota.votes)).group_by(
-            Quota.method_1, Quota.method_2
-        )
-        for one, other, votes in db.execute(statement):
-            pairs[one, other] = pairs[other, one] = pairs.get((one, other), 0) + int(votes)
-        version = newest(db)
-        cells = select(func.count()).where(
-            Cell.kind == "main", Cell.protocol == (version.hash if version else "")
-        )
-        answered = (
-            select(Assignment.voter_id, func.count().label("done"))
-            .where(Assignment.state == "voted")
-            .group_by(Assignment.voter_id)
-            .subquery()
-        )
-        finished = select(func.count()).select_from(Voter).join(answered, answered.c.voter_id == Voter.id)
-        return Counts(
-            votes=sum(pairs.values()) // 2,
-            voters=db.scalar(select(func.count()).select_from(Voter)) or 0,
-            finished=db.scalar(finished.where(answered.c.done >= Voter.trials)) or 0,
-            cells=db.scalar(cells) or 0,
-            cells_voted=db.scalar(cells.where(Cell.votes > 0)) or 0,
-            methods=[method.id for method in methods],
-            sizes={method.id: method.size_bytes for method in methods if method.size_bytes is not None},
-            pairs=pairs,
-        )
+@bp.get("/answers")
+@admin_only
+def answers() -> str:
+    """Show response times, on all method pairs or on one, and how the sides are balanced."""
+    asked = questions(_store())
+    question = request.args.get("question", "")
+    if question not in asked:
+        question = next(iter(asked), "")
+    with _store().read() as db:
+        found = progress(db)
+        pairs = found.pairs()
+        one, _, other = request.args.get("pair", "").partition("|")
+        pair = (one, other) if (one, other) in pairs else None
+        look = _look(("timing", question, pair), lambda: timing(db, question, pair))
+    left, right = (look.value.winners.get(winner, 0) for winner in ("model_a", "model_b"))
+    load = pairs[pair] if pair else found.total()
+    return render_template(
+        "admin/answers.html",
+        questions=asked,
+        question=question,
+        pairs=list(pairs),
+        pair=pair,
+        timing=look.value,
+        chart=CHART,
+        bars=bars(look.value, *CHART),
+        ticks=ticks(CHART[0]),
+        sides=[
+            (
+                "Shown with the first method left",
+                load.lefts,
+                load.load,
+                share_interval(load.lefts, load.load),
+            ),
+            ("Answered: the left picture", left, left + right, share_interval(left, left + right)),
+        ],
+    )
 
 
-def ratings(store: Store, counts: Counts) -> tuple[list[dict[str, Any]], list[str]]:
-    """The live rating table, as rows with a place for the interval on a common axis (0 to 100), and notes."""
-    if counts.votes == 0:
-        return [], ["No votes yet."]
-    import pandas as pd  # heavy, and only this page needs it
+# ---------------------------------------------------------------- who voted
 
-    import elo
 
-    with store.read() as db:
-        rows = db.execute(select(*(votes_v1.c[column] for column in RATED))).all()
+@bp.get("/voters")
+@admin_only
+def voters() -> str:
+    """List the voters with their flags, in an order and from a line that the address names."""
+    order = request.args.get("sort", "flags")
+    order = order if order in ORDERS else "flags"
+    flagged = "flagged" in request.args
+    with _store().read() as db:
+        known: Voters = current_app.extensions["voters"]
+        lines = known.lines(db)
+    shown = [line for line in lines if line.flags or not flagged]
+    shown.sort(key=lambda line: (ORDERS[order](line), line.created), reverse=True)
+    start = min(request.args.get("from", 0, type=int), len(shown)) if shown else 0
+    return render_template(
+        "admin/voters.html",
+        lines=shown[max(0, start) : max(0, start) + A_PAGE],
+        start=max(0, start),
+        found=len(shown),
+        voters=len(lines),
+        page=A_PAGE,
+        order=order,
+        flagged=flagged,
+    )
+
+
+@bp.get("/voters/<judge>")
+@admin_only
+def voter(judge: str) -> str:
+    """Show one voter: flags, every trial and every answer."""
+    known: Voters = current_app.extensions["voters"]
+    with _store().read() as db:
+        found = find_judge(db, judge)
+        if found is None:
+            abort(404)
+        (line,) = known.lines(db, judge)
+        return render_template("admin/voter.html", line=line, trials=trials_of(db, found))
+
+
+@bp.post("/voters/<judge>/exclude")
+@admin_only
+def exclude_voter(judge: str) -> AnyResponse:
+    """Leave all votes of a voter out of the tables, with a reason."""
     try:
-        result = elo.compute(
-            elo.read_votes(pd.DataFrame(rows, columns=list(RATED))), bootstrap=200, seed=0, sizes=counts.sizes
-        )
-    except elo.InputError as error:
-        return [], [str(error)]
-    table = result.ratings.astype(object).where(result.ratings.notna(), None).to_dict("records")
-    settings = elo.settings_lines({**result.settings, "source": "this study"})
-    return _with_axis(table), [*result.notes, *settings]
+        exclude(_store(), "judge", [judge], request.form.get("reason", ""))
+    except ExclusionError as error:
+        flash(f"Nothing was excluded: {error}")
+    return redirect(url_for("admin.voter", judge=judge), 303)
 
 
-def _with_axis(table: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    ends = [row[key] for row in table for key in ("ci_low", "rating", "ci_high") if row.get(key) is not None]
-    if not ends:
-        return table
-    low, span = min(ends), max(max(ends) - min(ends), 1e-9)
-    for row in table:
-        for key in ("ci_low", "rating", "ci_high"):
-            value = row.get(key)
-            row[f"{key}_at"] = None if value is None else round(2 + 96 * (value - low) / span, 2)
-    return table
+@bp.post("/voters/<judge>/lift/<int:rule>")
+@admin_only
+def lift_rule(judge: str, rule: int) -> AnyResponse:
+    """Let the votes that a rule excludes count again."""
+    try:
+        lift(_store(), rule)
+    except ExclusionError as error:
+        flash(str(error))
+    return redirect(url_for("admin.voter", judge=judge), 303)
+
+
+@bp.get("/images/<int:image>.png")
+@admin_only
+def picture(image: int) -> AnyResponse:
+    """An image as voters get it."""
+    with _store().read() as db:
+        found = db.get(ImageRow, image)
+    if found is None:
+        abort(404)
+    response = send_file(_store().served / f"{found.served_key}.png", mimetype="image/png")
+    response.headers["Cache-Control"] = "private, max-age=86400, immutable"
+    return response
+
+
+# ---------------------------------------------------------------- out
+
+
+@bp.get("/votes.<kind>")
+@admin_only
+def dump(kind: str) -> Response:
+    """Stream all votes."""
+    if kind not in WRITERS:
+        abort(404)
+    return _download(
+        stream_votes(_store(), kind), f"votes.{kind}", MIME.get(kind, "application/octet-stream")
+    )
+
+
+@bp.get("/README-<kind>.md")
+@admin_only
+def card(kind: str) -> Response:
+    """The card of the dump in such a format."""
+    if kind not in WRITERS:
+        abort(404)
+    return _download(card_of(_store(), f"votes.{kind}"), "README.md", "text/markdown")
+
+
+def _download(body: Any, name: str, mimetype: str) -> Response:
+    response = Response(body, mimetype=mimetype)
+    response.headers["Content-Disposition"] = f"attachment; filename={name}"
+    return response

@@ -33,8 +33,7 @@ def card_path(dump: Path) -> Path:
     return dump.with_name(f"{dump.name}.README.md")
 
 
-def write_card(
-    path: Path,
+def make_card(
     connection: Connection,
     choice: Choice,
     groups: list[Group],
@@ -42,8 +41,8 @@ def write_card(
     rows: int,
     file: str,
     license: str | None,  # noqa: A002
-) -> None:
-    """Write the card of a dump called `file`, which has so many rows."""
+) -> str:
+    """The card of a dump called `file`, which has so many rows."""
     environment = Environment(
         loader=FileSystemLoader(files("templates")),
         autoescape=select_autoescape(),
@@ -55,7 +54,7 @@ def write_card(
     environment.filters["cell"] = _cell
     protocols = _protocols(connection, groups)
     rated = [group for group in groups if group.unrated is None]
-    text = environment.get_template("card.md").render(
+    return environment.get_template("card.md").render(
         mark=MARK,
         title=protocols[-1]["body"].get("title", "Votes") if protocols else "Votes",
         studies=sorted({protocol["study"] for protocol in protocols}),
@@ -83,7 +82,6 @@ def write_card(
         dates=[_date(time) for time in (extent.first, extent.last) if time is not None],
         protocols=protocols,
     )
-    path.write_text(text, encoding="utf-8")
 
 
 def _count(pairs: Iterable[tuple[Any, int]]) -> dict[Any, int]:

@@ -26,8 +26,7 @@ from study.gallery import GalleryError
 from study.invitations import MOST, InvitationError, Link, invitations, revoke
 from study.invitations import invite as make_invitations
 from study.layouts import OTHERS
-from study.leases import sides
-from study.protocols import Version, count_cells, must_be_open, newest, open_protocol
+from study.protocols import Version, count_cells, must_be_open, open_protocol
 from study.quality import FLAGS, voter_flags
 from study.roster import export_persons
 from study.schema import GalleryRow
@@ -221,8 +220,8 @@ def serve(folder: Path, host: str, port: int, workers: int, proxies: int) -> Non
     Example:
       study serve --study my-study --port 8000
     """
-    from study.admin import new_password
     from study.app import create_app
+    from study.logins import new_password
     from study.security import is_loopback
     from study.server import Server, address_of, greeting, listen
 
@@ -254,7 +253,7 @@ def password(folder: Path) -> None:
     Example:
       study password --study my-study
     """
-    from study.admin import new_password
+    from study.logins import new_password
 
     with opened(folder) as (store, _):
         click.echo(new_password(store))
@@ -302,36 +301,23 @@ def export(folder: Path, out: Path, persons: Path | None, **options: Any) -> Non
 @study_option
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def status(folder: Path, as_json: bool) -> None:
-    """Say how many votes and voters there are.
+    """Say how far the study is: votes wanted and there, pace, time left, voters, flags.
 
     \b
     Example:
       study status --study my-study --json
     """
-    from study.admin import count
+    from study.status import status as look
+    from study.status import status_lines
 
-    with opened(folder) as (store, protocol):
-        counts = asdict(count(store))
-        with store.read() as session:
-            version, flagged = newest(session), voter_flags(session)
-            lefts, load, worst = sides(session, version.hash if version else "")
-    counts["version"] = version.number if version else None
-    counts["sides"] = {"first_left": lefts, "given": load, "worst_quota": worst}
-    counts["flags"] = {judge: [asdict(flag) for flag in flags] for judge, flags in flagged.items()}
-    counts["pairs"] = {f"{a} | {b}": n for (a, b), n in sorted(counts["pairs"].items()) if a < b}
+    with opened(folder) as (store, protocol), store.read() as session:
+        told = look(session)
     if as_json:
-        click.echo(json.dumps({"study": protocol.name, **counts}))
+        click.echo(json.dumps({"study": protocol.name, **told}))
         return
-    click.echo(
-        f"{protocol.title}\n"
-        f"{counts['votes']} votes by {counts['voters']} voters, {counts['finished']} of them finished\n"
-        f"{counts['cells_voted']} of {counts['cells']} pairs have a vote\n"
-        f"the first method was left in {lefts} of {load} trials; sides of a quota differ by {worst} at most"
-    )
-    for judge, flags in flagged.items():
-        click.echo(f"flagged: {judge} " + ", ".join(f"{f.name} {f.value:g} ({f.limit:g})" for f in flags))
-    for pair, votes in counts["pairs"].items():
-        click.echo(f"{votes:8}  {pair}")
+    click.echo(protocol.title)
+    for line in status_lines(told):
+        click.echo(line)
 
 
 @cli.command()

@@ -13,14 +13,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import islice
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import IO, Any
 
 from sqlalchemy import ColumnElement, Connection, case, select
+from sqlalchemy.orm import Session
 
-from study.card import card_path, write_card
+from study.card import card_path, make_card
 from study.layouts import OTHERS, OURS, Layout, Row, Vote
+from study.quality import voter_flags
 from study.rated import Choice, count_groups, measure, reasons
 from study.schema import votes_v1
 from study.store import Store
@@ -77,15 +79,33 @@ def export_votes(
         choice = Choice(layout, question, superseded)
         extent = measure(connection, choice)
         card = card_path(path)
+        rows = _Counted(layout.rows(_votes(connection, choice), extent.of_prompt))
         try:
             with _appearing(path) as dump, _appearing(card) as beside:
                 with _open(dump, path.suffix == ".gz") as stream:
-                    rows = layout.rows(_votes(connection, choice), extent.of_prompt)
-                    number = WRITERS[kind](stream, rows, layout.columns)
-                write_card(beside, connection, choice, groups, extent, number, path.name, license)
+                    for piece in WRITERS[kind](iter(rows), layout.columns):
+                        stream.write(piece)
+                text = make_card(connection, choice, groups, extent, rows.number, path.name, license)
+                beside.write_text(text, encoding="utf-8")
         except OSError as error:
             raise ExportError(f"{path}: cannot be written: {error.strerror}") from None
-    return Dump(number, sum(extent.judges), reasons(choice, groups), card)
+    return Dump(rows.number, sum(extent.judges), reasons(choice, groups), card)
+
+
+def stream_votes(store: Store, kind: str) -> Iterator[bytes]:
+    """All votes in our own columns as a file of such a format, piece by piece."""
+    with _snapshot(store) as connection:
+        yield from WRITERS[kind](OURS.rows(_votes(connection, Choice(OURS)), {}), OURS.columns)
+
+
+def card_of(store: Store, file: str) -> str:
+    """The card of a `file` of all votes in our own columns, as `stream_votes` makes it."""
+    choice = Choice(OURS)
+    with _snapshot(store) as connection:
+        extent = measure(connection, choice)
+        return make_card(
+            connection, choice, count_groups(connection), extent, sum(extent.judges), file, license=None
+        )
 
 
 def _layout(schema: str | None, question: str | None, superseded: bool) -> Layout:
@@ -136,7 +156,16 @@ def _votes(connection: Connection, choice: Choice) -> Iterator[Vote]:
         select(votes_v1).where(*choice.conditions()).order_by(*order, votes_v1.c.tstamp, votes_v1.c.vote_id)
     )
     # A server-side cursor where there is a server.
-    yield from connection.execute(statement, execution_options={"yield_per": BATCH}).mappings()
+    votes = connection.execute(statement, execution_options={"yield_per": BATCH}).mappings()
+    if choice.layout is not OURS:
+        yield from votes
+        return
+    with Session(connection) as session:
+        flags = {
+            judge: ";".join(flag.name for flag in found) for judge, found in voter_flags(session).items()
+        }
+    for vote in votes:
+        yield {**vote, "flags": flags.get(vote["judge"])}
 
 
 def _by_pair() -> list[ColumnElement[Any]]:
@@ -150,19 +179,6 @@ def _by_pair() -> list[ColumnElement[Any]]:
         *(case((left_first, other), else_=one) for one, other in sides),
         vote.model_a,
     ]
-
-
-def vote_rows(store: Store) -> Iterator[Row]:
-    """All votes in the order they were given, in our own columns, a batch at a time in memory."""
-    with _snapshot(store) as connection:
-        yield from OURS.rows(_votes(connection, Choice(OURS)), {})
-
-
-def csv_lines(rows: Iterable[Row], columns: Columns = OURS.columns) -> Iterator[str]:
-    """Rows as lines of CSV, the header first."""
-    yield _csv_line(columns)
-    for row in rows:
-        yield _csv_line(_csv_value(row[column]) for column in columns)
 
 
 def _csv_line(values: Iterable[Any]) -> str:
@@ -196,15 +212,35 @@ def _open(path: Path, zipped: bool) -> IO[bytes]:
     return gzip.open(path, "wb") if zipped else path.open("wb")  # type: ignore[return-value]
 
 
-def _write_csv(stream: IO[bytes], rows: Iterator[Row], columns: Columns) -> int:
-    count = -1  # the header is no row
-    for line in csv_lines(rows, columns):
-        stream.write(line.encode())
-        count += 1
-    return count
+class _Counted:
+    """Rows, and how many of them went by."""
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self.rows, self.number = rows, 0
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self.rows:
+            self.number += 1
+            yield row
+
+
+def _csv(rows: Iterator[Row], columns: Columns) -> Iterator[bytes]:
+    lines = (_csv_line(_csv_value(row[column]) for column in columns) for row in rows)
+    yield from _pieces(line.encode() for line in chain([_csv_line(columns)], lines))
 
 
 def _json_lines(rows: Iterator[Row], columns: Columns) -> Iterator[bytes]:
+    yield from _pieces(text + b"\n" for text in _objects(rows, columns))
+
+
+def _json(rows: Iterator[Row], columns: Columns) -> Iterator[bytes]:
+    piece, before = b"", chain([b"[\n"], repeat(b",\n"))
+    for piece in _pieces(start + text for text, start in zip(_objects(rows, columns), before)):  # noqa: B905
+        yield piece
+    yield b"\n]\n" if piece else b"[]\n"
+
+
+def _objects(rows: Iterator[Row], columns: Columns) -> Iterator[bytes]:
     nested = [name for name, (kind, _) in columns.items() if kind == "json"]
     for row in rows:
         for name in nested:
@@ -213,24 +249,12 @@ def _json_lines(rows: Iterator[Row], columns: Columns) -> Iterator[bytes]:
         yield json.dumps(row, ensure_ascii=False, default=_plain).encode()
 
 
-def _write_jsonl(stream: IO[bytes], rows: Iterator[Row], columns: Columns) -> int:
-    count = 0
-    for line in _json_lines(rows, columns):
-        stream.write(line + b"\n")
-        count += 1
-    return count
+def _pieces(texts: Iterator[bytes]) -> Iterator[bytes]:
+    while piece := b"".join(islice(texts, BATCH)):
+        yield piece
 
 
-def _write_json(stream: IO[bytes], rows: Iterator[Row], columns: Columns) -> int:
-    count = 0
-    for line in _json_lines(rows, columns):
-        stream.write((b",\n" if count else b"[\n") + line)
-        count += 1
-    stream.write(b"\n]\n" if count else b"[]\n")
-    return count
-
-
-def _write_parquet(stream: IO[bytes], rows: Iterator[Row], columns: Columns) -> int:
+def _parquet(rows: Iterator[Row], columns: Columns) -> Iterator[bytes]:
     import pyarrow as pa  # a heavy import that only this format needs
     import pyarrow.parquet as pq
 
@@ -245,18 +269,42 @@ def _write_parquet(stream: IO[bytes], rows: Iterator[Row], columns: Columns) -> 
         "turns": pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
     }
     schema = pa.schema([(name, types[kind]) for name, (kind, _) in columns.items()])
-    count = 0
-    with pq.ParquetWriter(stream, schema) as writer:
+    written = _Written()
+    with pq.ParquetWriter(written, schema) as writer:
         while batch := list(islice(rows, BATCH)):
             writer.write_table(pa.Table.from_pylist(batch, schema))
-            count += len(batch)
             batch.clear()  # or it would wait in memory until the next one is complete
-    return count
+            yield written.taken()
+    yield written.taken()
 
 
-WRITERS: dict[str, Callable[[IO[bytes], Iterator[Row], Columns], int]] = {
-    "parquet": _write_parquet,
-    "jsonl": _write_jsonl,
-    "csv": _write_csv,
-    "json": _write_json,
+class _Written(io.RawIOBase):
+    """A file that only goes forward: what was written to it can be taken away."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes] = []
+        self._at = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def write(self, piece: Any) -> int:
+        self._pieces.append(bytes(piece))
+        self._at += len(self._pieces[-1])
+        return len(self._pieces[-1])
+
+    def taken(self) -> bytes:
+        taken, self._pieces = b"".join(self._pieces), []
+        return taken
+
+
+# Each makes a file of rows, in pieces of some of them: whoever reads the pieces sets the pace.
+WRITERS: dict[str, Callable[[Iterator[Row], Columns], Iterator[bytes]]] = {
+    "parquet": _parquet,
+    "jsonl": _json_lines,
+    "csv": _csv,
+    "json": _json,
 }

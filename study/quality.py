@@ -4,8 +4,9 @@ A flag excludes nobody. It is shown, and whoever runs the study decides by `stud
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from math import comb
 from statistics import quantiles
 from typing import Any
@@ -38,6 +39,7 @@ class Answers:
     a question's answer with its own first answer.
     """
 
+    trials: int = 0
     times: list[int] = field(default_factory=list)  # ms to the first answer of a trial
     key_times: list[int] = field(default_factory=list)  # the same, of trials answered by key
     hidden: list[bool] = field(default_factory=list)  # per trial
@@ -50,7 +52,7 @@ class Answers:
 def voter_flags(session: Session) -> dict[str, list[Flag]]:
     """The flags of each judge who has any."""
     found = {}
-    for voter, answers in _answers(session):
+    for voter, answers in answers_by_voter(session):
         flags = flags_of(answers, protocol_of(session, voter.protocol).quality)
         if flags:
             found[voter.judge] = flags
@@ -90,27 +92,27 @@ def binomial_p(left: int, right: int) -> float:
     return min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / 2**n)
 
 
-def _answers(session: Session) -> Iterator[tuple[Voter, Answers]]:
-    """One voter after the other, each with what they answered."""
-    voters = {voter.id: voter for voter in session.scalars(select(Voter))}
-    rows = session.execute(
+def answers_by_voter(session: Session, among: Collection[str] | None = None) -> Iterator[tuple[Any, Answers]]:
+    """One voter after the other (a row with id, judge, protocol), with what they answered.
+
+    Of all voters, or `among` those of these ids; whoever answered nothing is left out.
+    """
+    asked = (
         select(
-            Assignment.voter_id, Assignment.trial_id, Assignment.kind, Assignment.first_left,
-            Assignment.repeat_of, Vote.question, Vote.winner, Vote.rt_ms, Vote.display,
+            Voter.id, Voter.judge, Voter.protocol, Assignment.trial_id, Assignment.kind,
+            Assignment.first_left, Assignment.repeat_of, Vote.question, Vote.winner, Vote.rt_ms, Vote.display,
         )
+        .join(Assignment, Assignment.voter_id == Voter.id)
         .join(Vote, Vote.trial_id == Assignment.trial_id)
         .where(Vote.undone_by.is_(None), Assignment.kind.in_(COUNTED))
         .order_by(Assignment.voter_id, Assignment.position, Vote.rt_ms)
         .execution_options(yield_per=5000)
     )  # fmt: skip
-    theirs: list[Any] = []
-    for row in rows:
-        if theirs and theirs[0].voter_id != row.voter_id:
-            yield voters[theirs[0].voter_id], gather(theirs)
-            theirs = []
-        theirs.append(row)
-    if theirs:
-        yield voters[theirs[0].voter_id], gather(theirs)
+    if among is not None:
+        asked = asked.where(Voter.id.in_(among))
+    for _, theirs in groupby(session.execute(asked), key=lambda row: row.id):
+        rows = list(theirs)
+        yield rows[0], gather(rows)
 
 
 def gather(rows: list[Any]) -> Answers:
@@ -125,6 +127,7 @@ def gather(rows: list[Any]) -> Answers:
             answers.hidden.append(bool(shown.get("hidden_ms")))
             if shown.get("input") == "key":
                 answers.key_times.append(row.rt_ms)
+        answers.trials += row.trial_id not in seen
         seen.add(row.trial_id)
         # Sides come and go with the counterbalance; the first image of a cell stays what it is.
         won = {"model_a": row.first_left, "model_b": not row.first_left}.get(row.winner)

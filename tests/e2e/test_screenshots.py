@@ -48,8 +48,12 @@ def test_pages_are_there_to_be_looked_at(
     page.screenshot(path=SCREENSHOTS / f"login-desktop-{scheme}.png")
     page.get_by_label("One-time password").fill(served.password)
     page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("heading", name="Ratings so far").wait_for()
-    for name, size in SIZES.items():
-        page.set_viewport_size(size["viewport"])
-        page.screenshot(path=SCREENSHOTS / f"admin-{name}-{scheme}.png", full_page=True)
+    page.get_by_role("heading", name="Overview").wait_for()
+    for place in ("Overview", "Ratings", "Answers", "Voters"):
+        page.get_by_role("link", name=place, exact=True).click()
+        page.get_by_role("heading", level=1).wait_for()
+        for name, size in SIZES.items():
+            page.set_viewport_size(size["viewport"])
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), (place, name)
+            page.screenshot(path=SCREENSHOTS / f"admin-{place.lower()}-{name}-{scheme}.png", full_page=True)
     context.close()

@@ -19,6 +19,7 @@ from sqlalchemy import create_engine, text
 from study.app import create_app
 from study.config import Completion, Entrances, Protocol
 from study.ingest import ingest
+from study.logins import new_password
 from study.protocols import open_protocol
 from study.store import Store, migrate, open_store
 
@@ -146,6 +147,14 @@ class Robot:
         headers = {"X-CSRFToken": self.token if token is None else token}
         return self.keep(self.client.post(f"/trials/{trial_id}/{what}", json=body, headers=headers))
 
+    def sign_in(self, password: str) -> Any:
+        self.get("/admin/login")
+        return self.submit("/admin/login", password=password)
+
+    def submit(self, path: str, **fields: str) -> Any:
+        """Send a form of the page seen last."""
+        return self.keep(self.client.post(path, data={"csrf_token": self.token, **fields}))
+
     def answer(self, side: str = "left", vote_id: str | None = None, questions: Any = ("preference",)) -> Any:
         trial = self.trials[0]
         answers = [{"question": question, "answer": side, "rt_ms": 1234} for question in questions]
@@ -160,6 +169,12 @@ class Robot:
 def robot(app: Flask) -> Callable[[], Robot]:
     """Make a voter robot that has started."""
     return lambda: Robot(app.test_client()).start()
+
+
+@pytest.fixture
+def robot_on() -> Callable[[Flask], Robot]:
+    """Make a voter robot on an application, started."""
+    return lambda app: Robot(app.test_client()).start()
 
 
 @pytest.fixture
@@ -229,3 +244,11 @@ class Browser:
 @pytest.fixture
 def browser(app: Flask) -> Callable[[], Browser]:
     return lambda: Browser(app.test_client())
+
+
+@pytest.fixture
+def researcher(store: Store, app: Flask) -> Robot:
+    """A robot that is signed in."""
+    robot = Robot(app.test_client())
+    robot.sign_in(new_password(store))
+    return robot

@@ -10,8 +10,8 @@ from sqlalchemy import insert, text
 from study.card import MARK
 from study.config import Protocol
 from study.export import export_votes
-from study.layouts import OTHERS
-from study.schema import VOTE_COLUMNS, ProtocolRow
+from study.layouts import OTHERS, OURS
+from study.schema import ProtocolRow
 from study.store import Store
 
 
@@ -53,7 +53,7 @@ def test_a_card_counts_what_is_in_the_dump(voted: Store, tmp_path: Path, protoco
     printed = json.loads(card.split("```json\n")[1].split("```")[0])
     assert printed == protocol.model_dump(mode="json")
     assert "Not rated" not in card
-    for name in VOTE_COLUMNS:
+    for name in OURS.columns:
         assert f"| `{name}` |" in card
 
 
@@ -102,7 +102,7 @@ def test_a_card_of_other_columns_says_what_they_cannot_hold(voted: Store, tmp_pa
     for schema, layout in OTHERS.items():
         done = export_votes(voted, tmp_path / "v.json", schema=schema)
         card = done.card.read_text()
-        for name in VOTE_COLUMNS:
+        for name in OURS.columns:
             lost = card.split("have no place for what our own dump calls")[1].split("##")[0]
             assert (f"`{name}`" in lost) == (name not in layout.holds)
         for name in layout.columns:

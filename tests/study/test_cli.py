@@ -80,7 +80,9 @@ def test_ingest_status_export(made: Path, gallery: Path, tmp_path: Path) -> None
     status = json.loads(run("status", "--study", made, "--json").output)
     assert (status["votes"], status["cells"], status["version"], status["flags"]) == (0, 18, 1, {})
     assert status["sides"] == {"first_left": 0, "given": 0, "worst_quota": 0}
-    assert "0 of 18 pairs" in run("status", "--study", made).output
+    shown = run("status", "--study", made).output
+    assert "pairs, of 18 cells" in shown
+    assert "time left   –" in shown
     assert "wrote 0 votes" in run("export", "--study", made, "-o", tmp_path / "v.csv").output
     done = run("export", "--study", made, "--format", "jsonl", "-o", tmp_path / "v").output
     assert done == f"wrote 0 votes to {tmp_path}/v, and what they are to {tmp_path}/README.md\n"
