@@ -97,14 +97,11 @@ def calibrate(model: str, method: str, how: str, captions: int, heldout: int, ou
     """
     base, (chosen,) = _model_and_methods(model, [method])
     from generator.calibrate import calibrate as search
-    from generator.methods import MethodError
     from generator.methods.qsched import coefficients_file
 
     path = output or coefficients_file(base, method)
-    try:
+    with one_line_errors():
         search(base, chosen, path, how=how, captions=captions, heldout=heldout)
-    except MethodError as error:
-        raise BadInput(str(error)) from None
     click.echo(f"{path}: written. Look at it with\n  qsched show {path}")
 
 
@@ -120,7 +117,8 @@ def allocate(model: str, output: Path | None) -> None:
     from generator.methods.mixdq import allocation_file, measure_and_allocate
 
     path = output or allocation_file(base)
-    file = measure_and_allocate(base, path)
+    with one_line_errors():
+        file = measure_and_allocate(base, path)
     click.echo(f"{path}: written, {file['mean_weight_bits']} bits a weight")
 
 
@@ -134,14 +132,11 @@ def ptqd(model: str, method: str, output: Path | None) -> None:
     Example: generator ptqd --model shapes --method w4a8
     """
     base, (chosen,) = _model_and_methods(model, [method])
-    from generator.methods import MethodError
     from generator.methods.ptqd import measure, statistics_file
 
     path = output or statistics_file(base, method)
-    try:
+    with one_line_errors():
         file = measure(base, chosen, path)
-    except MethodError as error:
-        raise BadInput(str(error)) from None
     slopes = ", ".join(f"{step.k:.4f}" for step in file.steps)
     click.echo(f"{path}: written. The error follows the output with slopes {slopes}")
 
@@ -165,5 +160,6 @@ def train(model: str, method: str, output: Path | None) -> None:
         raise BadInput(f"--method {method!r}: is not trained; expected one of {', '.join(makers)}")
     path = output or serial_parallel.checkpoint_file(base, method)
     path.parent.mkdir(parents=True, exist_ok=True)
-    makers[method](base, path)
+    with one_line_errors():
+        makers[method](base, path)
     click.echo(f"{path}: written, {path.stat().st_size / 1e6:.2f} MB")

@@ -65,13 +65,20 @@ def affine_steps(scheduler: Any, **options: Any) -> tuple[AffineStep, ...]:
 
 def _stepped(scheduler: Any, i: int, output: Tensor, sample: Tensor, options: dict[str, Any]) -> Tensor:
     """Return what the `i`-th step makes of `output` and `sample`; the noise is always that of seed 0."""
+    return _step(scheduler, i, output, sample, options)[0].float()
+
+
+def _step(
+    scheduler: Any, i: int, output: Tensor, sample: Tensor, options: dict[str, Any]
+) -> tuple[Tensor, ...]:
+    """As `_stepped`, with all that the step returns."""
     probe = copy.deepcopy(scheduler)
     probe._step_index = i
     t = probe.timesteps[i]
     if hasattr(probe, "scale_model_input"):
         probe.scale_model_input(sample, t)  # Euler's samplers warn if it was not called
     generator = torch.Generator().manual_seed(0)
-    return probe.step(output, t, sample, generator=generator, return_dict=False, **options)[0].float()
+    return probe.step(output, t, sample, generator=generator, return_dict=False, **options)
 
 
 def fuse(scheduler: Any, **options: Any) -> Any:
@@ -89,6 +96,8 @@ def fuse(scheduler: Any, **options: Any) -> Any:
 def sampler_of(scheduler: Any, steps: tuple[AffineStep, ...]) -> Any:
     """Return a copy of `scheduler` that takes these `steps` in place of its own, as `fuse` describes."""
     copied, timesteps = copy.deepcopy(scheduler), scheduler.timesteps.clone()
+    # LCM's step also gives the denoised sample. Its pipeline takes the last, and that is the last sample.
+    width = len(_step(scheduler, 0, torch.zeros(_SHAPE), torch.zeros(_SHAPE), {}))
 
     @functools.wraps(scheduler.step)  # pipelines look at its signature
     def step(
@@ -115,7 +124,7 @@ def sampler_of(scheduler: Any, steps: tuple[AffineStep, ...]) -> Any:
             after += now.s * randn_tensor(after.shape, generator, after.device, after.dtype)
         copied._step_index += 1
         after = after.to(torch.promote_types(model_output.dtype, sample.dtype))
-        return SchedulerOutput(prev_sample=after) if return_dict else (after,)
+        return SchedulerOutput(prev_sample=after) if return_dict else (after,) * width
 
     copied.step = step
     return copied

@@ -101,7 +101,7 @@ def _watched(scheduler: Any, watch: Callable[[int, Tensor, Tensor, Tensor], Tens
         output = own(model_output, timestep, sample, *args, return_dict=True, **kwargs)
         index = scheduler.step_index - 1 if before is None else before
         output["prev_sample"] = watch(index, sample, model_output, output.prev_sample)
-        return output if return_dict else (output.prev_sample,)
+        return output if return_dict else output.to_tuple()  # LCM has two values
 
     scheduler.step = step
     try:

@@ -24,7 +24,6 @@ from generator.latents import Latents, latent_dataset
 from generator.methods import Method
 from generator.methods.serial_parallel import from_checkpoint
 from generator.models import BaseModel
-from generator.prompts import shapes_prompts
 from generator.quantize import Static, Weights, quantizable, quantized, replace
 from generator.quantize.checkpoint import save_quantized
 from generator.quantize.observe import input_ranges
@@ -32,9 +31,10 @@ from generator.quantize.rounding import round_by_blocks
 from generator.quantize.split import split_concatenations
 from generator.sweep import software_versions
 
-PROMPTS, BATCH, ITERATIONS = 64, 16, 200
+PROMPTS, BATCH, ITERATIONS = 64, 16, 100
 ACT_BITS = 8
 RULE = "mse"  # for the weights' scales
+RATE = 1e-2  # ten times the release's, for few iterations
 _BLOCK = re.compile(r"(.*\.(?:resnets|transformer_blocks|single_transformer_blocks)\.\d+)\..*")
 
 
@@ -53,7 +53,7 @@ def qdiffusion(
     order = torch.randperm(len(latents), generator=torch.Generator().manual_seed(0))
     calls = [latents.batch(rows) for rows in order.split(BATCH)]  # every batch at mixed timesteps
     weights = Weights(weight_bits, rule=RULE)
-    rounded = round_by_blocks(student, model, list(layers), block_of, weights, calls, iterations)
+    rounded = round_by_blocks(student, model, list(layers), block_of, weights, calls, iterations, RATE)
 
     def run() -> None:
         for call in calls:
@@ -74,7 +74,7 @@ def block_of(name: str) -> str:
 def _make(base: BaseModel, path: Path, weight_bits: int) -> None:
     """Collect the latents, learn the rounding, and write the quantized backbone."""
     pipeline = base.load()
-    latents = latent_dataset(pipeline, base, shapes_prompts("calibration", PROMPTS), per_prompt=None)
+    latents = latent_dataset(pipeline, base, base.calibration(PROMPTS), per_prompt=None)
     student = qdiffusion(getattr(pipeline, base.backbone), latents, weight_bits, base.keep, ITERATIONS)
     notes = {"samples": len(latents), "iterations": ITERATIONS, "versions": software_versions()}
     save_quantized(student, path, notes)

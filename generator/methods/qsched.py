@@ -6,7 +6,7 @@ from pathlib import Path
 
 from diffusers import DiffusionPipeline
 
-from generator.methods import Method, mixdq, naive, svdquant
+from generator.methods import Method, libraries, mixdq, naive, qdiffusion, serial_parallel, svdquant
 from generator.models import BaseModel
 from qsched.coefficients import Coefficients, read_coefficients
 from qsched.schedulers import twin_of
@@ -52,5 +52,12 @@ def over(method: Method) -> Method:
     )
 
 
-QUANTIZERS = (*naive.METHODS, *mixdq.METHODS, *svdquant.METHODS)
+QUANTIZERS = (
+    *naive.METHODS,
+    *mixdq.METHODS,
+    *svdquant.METHODS,
+    *serial_parallel.METHODS,
+    *qdiffusion.METHODS,
+    *libraries.METHODS,
+)
 METHODS = [over(method) for method in QUANTIZERS]

@@ -30,7 +30,6 @@ from torch import Tensor, nn
 from generator.latents import Latents, latent_dataset
 from generator.methods import Method, MethodError
 from generator.models import BaseModel
-from generator.prompts import shapes_prompts
 from generator.quantize import ByStep, Weights, quantizable, replace
 from generator.quantize.checkpoint import CheckpointError, load_quantized, save_quantized
 from generator.quantize.clock import Clock
@@ -42,12 +41,12 @@ from generator.quantize.training import Learning, train
 from generator.sweep import software_versions
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
-PROMPTS, ITERATIONS, BATCH = 1024, 300, 12
+PROMPTS, ITERATIONS, BATCH = 512, 150, 12  # the paper, for SD v1-4: 40,000, 10,000 and 12
 CALIBRATION, SENSITIVITY = 256, 64  # samples
 SHARE = 0.05  # of the layers, at either end
 ACT_BITS, FEW_ACT_BITS, SENSITIVE_BITS = 8, 4, 8
 RULE = "mse"  # for the weights' first scales
-WEIGHT_RATE, SCALE_RATE = 2e-5, 1e-3
+WEIGHT_RATE, SCALE_RATE = 5e-5, 2e-3
 
 
 def serial_to_parallel(
@@ -181,7 +180,7 @@ def from_checkpoint(method: str) -> Callable[[DiffusionPipeline, BaseModel], Non
 def _make(base: BaseModel, path: Path, weight_bits: int) -> None:
     """Collect the latents, train, and write the quantized backbone."""
     pipeline = base.load()
-    latents = latent_dataset(pipeline, base, shapes_prompts("calibration", PROMPTS))
+    latents = latent_dataset(pipeline, base, base.calibration(PROMPTS))
     backbone = getattr(pipeline, base.backbone)
     state = path.with_suffix(".training")
     student, notes = serial_to_parallel(backbone, latents, weight_bits, base.keep, state, ITERATIONS)

@@ -18,8 +18,8 @@ class Clock:
     """The timesteps that a model knows, and in `index`, () or (B,), where the samples of its call are."""
 
     def __init__(self, timesteps: Sequence[float]) -> None:
-        """`timesteps` are as the model gets them, in the order of sampling."""
-        self.timesteps = tuple(float(t) for t in timesteps)
+        """`timesteps` are as the model gets them, in the order of sampling; PNDM's come twice at times."""
+        self.timesteps = tuple(dict.fromkeys(float(t) for t in timesteps))
         self.index = torch.zeros((), dtype=torch.long)
 
     def watch(self, model: nn.Module) -> None:

@@ -22,7 +22,7 @@ from generator.quantize.layers import Weights
 from generator.quantize.model import replace
 from generator.quantize.uniform import Grid, symmetric_grid
 
-RATE, REGULARISER, WARM_UP = 1e-3, 0.01, 0.2  # BRECQ's
+REGULARISER, WARM_UP = 0.01, 0.2  # BRECQ's
 SHARPNESS = (20.0, 2.0)  # the regulariser's exponent, from its first to its last iteration
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -72,11 +72,13 @@ def round_by_blocks(
     weights: Weights,
     calls: Sequence[dict[str, Any]],
     iterations: int,
+    rate: float = 1e-3,
 ) -> dict[str, tuple[nn.Linear | nn.Conv2d, Grid]]:
     """Round the weights of `model`'s `layers`, in place; returns each with the grid its weight lies on.
 
     `blocks(name)` is the block a layer is learned with, itself if with none; `teacher` is the model in full
-    precision; `calls` are arguments of calibration batches.
+    precision; `calls` are arguments of calibration batches. `rate` is the learning rate of v: BRECQ's own is
+    for its 20,000 iterations.
     """
     members: dict[str, list[str]] = {}
     for name in layers:
@@ -91,7 +93,7 @@ def round_by_blocks(
             assert isinstance(layer, nn.Linear | nn.Conv2d)  # noqa: S101 - for the type checker
             learned[name] = Rounding(layer, weights)
         replace(model, learned)
-        _reconstruct(model.get_submodule(block), list(learned.values()), inputs, targets, iterations)
+        _reconstruct(model.get_submodule(block), list(learned.values()), inputs, targets, iterations, rate)
         found.update({name: rounding.decided() for name, rounding in learned.items()})
         replace(model, {name: found[name][0] for name in learned})
     return found
@@ -103,8 +105,9 @@ def _reconstruct(
     inputs: Sequence[Call],
     targets: Sequence[Tensor],
     iterations: int,
+    rate: float,
 ) -> None:
-    optimizer = torch.optim.Adam([rounding.v for rounding in learned], RATE)
+    optimizer = torch.optim.Adam([rounding.v for rounding in learned], rate)
     generator = torch.Generator().manual_seed(0)
     first, last = SHARPNESS
     for i in range(iterations):

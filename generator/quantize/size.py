@@ -1,9 +1,11 @@
 """The true size of a model: the bytes that are stored, never nominal bits."""
 
+from collections.abc import Iterator
 from dataclasses import astuple
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -15,13 +17,25 @@ def size_bytes(model: nn.Module) -> int:
     """Return the bytes of every stored tensor of `model`: what safetensors writes, less its header.
 
     Parameters and persistent buffers count; float tensors at two bytes a value, all others at their own width
-    (int8 and packed uint8 at one). A tensor that several names share is stored, and counted, once.
+    (int8 and packed uint8 at one). What other libraries store beside them or inside them (bitsandbytes'
+    statistics, the parts of a torchao tensor) counts at its own width, floats too. A tensor that several
+    names share is stored, and counted, once.
     """
-    stored = {_storage(tensor): tensor for tensor in model.state_dict().values()}
-    return sum(
-        tensor.numel() * (FLOAT_BYTES if tensor.is_floating_point() else tensor.element_size())
-        for tensor in stored.values()
-    )
+    own = {
+        name
+        for name, _ in (
+            *model.named_parameters(remove_duplicate=False),
+            *model.named_buffers(remove_duplicate=False),
+        )
+    }
+    stored: dict[tuple[int, int, tuple[int, ...]], int] = {}
+    for name, tensor in model.state_dict().items():
+        parts = list(_parts(tensor))
+        plain = name in own and parts[0] is tensor
+        for part in parts:
+            width = FLOAT_BYTES if plain and part.is_floating_point() else part.element_size()
+            stored[_storage(part)] = part.numel() * width
+    return sum(stored.values())
 
 
 def numbers_bytes(numbers: "DataclassInstance | None") -> int:
@@ -31,6 +45,16 @@ def numbers_bytes(numbers: "DataclassInstance | None") -> int:
         return sum(map(count, value)) if isinstance(value, tuple | list) else 1
 
     return 0 if numbers is None else FLOAT_BYTES * count(astuple(numbers))
+
+
+def _parts(tensor: Tensor) -> Iterator[Tensor]:
+    """The tensors that one is made of: itself, or those a library has wrapped."""
+    if not is_traceable_wrapper_subclass(tensor):
+        yield tensor
+        return
+    for name in tensor.__tensor_flatten__()[0]:
+        if (part := getattr(tensor, name)) is not None:
+            yield from _parts(part)
 
 
 def _storage(tensor: Tensor) -> tuple[int, int, tuple[int, ...]]:

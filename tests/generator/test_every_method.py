@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from generator.methods import all_methods, mixdq, ptqd, qsched, svdquant
+from generator.methods import all_methods, mixdq, ptqd, qdiffusion, qsched, serial_parallel, svdquant
 from generator.models import ENTRIES, of_entry
 from generator.quantize import lowrank, size_bytes
 from generator.sweep import render
@@ -16,6 +16,7 @@ COMMITTED = qsched.COEFFICIENTS / "shapes-w4a8.qsched.json"
 PROMPTS = [Prompt(prompt_id="a", text="a red fox"), Prompt(prompt_id="b", text="two dogs")]
 FAMILIES = ("sd14-pndm-10", "pcm-sd15-2", "lcm-dreamshaper-2", "sdxl-turbo", "flux-schnell")
 QUANTIZERS = ("w8a8", "w4a4", "mixdq-w8a8", "svdquant-w4a4")
+TRAINED = {"s2p-w8a8": serial_parallel, "qdiffusion-w8a8": qdiffusion}
 FEW_STEP = [family for family in FAMILIES if family != "sd14-pndm-10"]  # PNDM has no Q-Sched twin
 pytestmark = pytest.mark.matrix
 
@@ -56,6 +57,19 @@ def test_quantizers_run_end_to_end(base, family, method):
     assert 0 < (pictures - expected).square().mean() < 0.01
 
 
+@pytest.mark.parametrize("method", TRAINED)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_trained_methods_run_end_to_end(base, family, method, monkeypatch, tmp_path):
+    module = TRAINED[method]
+    for name, value in {"PROMPTS": 12, "ITERATIONS": 2}.items():
+        monkeypatch.setattr(module, name, value)
+    monkeypatch.setattr(serial_parallel, "CHECKPOINTS", tmp_path)
+    model = base(family)
+    module.MAKERS[method](model, serial_parallel.checkpoint_file(model, method))
+    _, pictures = drawn(model, method)
+    assert 0 < (pictures - render(model.load(), model, PROMPTS)).square().mean() < 0.01
+
+
 @pytest.mark.parametrize("family", FEW_STEP)
 def test_qsched_runs_over_a_quantizer(base, family, tmp_path):
     model = base(family)
@@ -71,8 +85,7 @@ def test_qsched_runs_over_a_quantizer(base, family, tmp_path):
         assert same == (name == "identity")
 
 
-# LCM's pipeline unpacks two values of a step; PTQD's sampler gives one.
-@pytest.mark.parametrize("family", [family for family in FEW_STEP if not family.startswith("lcm")])
+@pytest.mark.parametrize("family", FEW_STEP)
 def test_ptqd_runs_over_a_quantizer(base, family):
     model = base(family)
     ptqd.measure(model, METHODS["w4a4"], ptqd.statistics_file(model, "w4a4"), 2)

@@ -71,6 +71,18 @@ def test_a_fused_sampler_refuses_other_timesteps():
         loop(fused)
 
 
+def test_the_fused_lcm_sampler_ends_with_the_denoised_sample():
+    """LCM's pipeline takes the second value of the last step."""
+    scheduler = make("LCMScheduler", qsched=False)
+    fused, x = fuse(scheduler), torch.ones(1, 4, 8, 8)
+    for each in (scheduler, fused):
+        each._step_index = len(scheduler.timesteps) - 1
+    t = scheduler.timesteps[-1]
+    expected, got = (each.step(0.5 * x, t, x, return_dict=False) for each in (scheduler, fused))
+    assert len(got) == len(expected) == 2
+    assert torch.allclose(got[1], expected[1], atol=1e-5)
+
+
 def test_what_is_not_affine_is_refused():
     scheduler = make("LCMScheduler", qsched=False, clip_sample=True)
     with pytest.raises(ValueError, match="not affine"):

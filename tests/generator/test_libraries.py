@@ -1,0 +1,101 @@
+"""bitsandbytes and torchao, against their own functions and by hand."""
+
+import importlib
+import os
+import sys
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from generator.fidelity import psnr
+from generator.methods import MethodError, all_methods
+from generator.models import MODELS
+from generator.prompts import shapes_prompts
+from generator.quantize import size_bytes
+from generator.sweep import render
+
+if not os.environ.get("CI"):  # in CI a missing library is a failure
+    pytest.importorskip("bitsandbytes")
+    pytest.importorskip("torchao")
+import bitsandbytes
+
+BASE, METHODS = MODELS["shapes"], all_methods()
+PROMPTS = shapes_prompts("heldout", 4)
+LAYER = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+
+
+@pytest.fixture(scope="module")
+def full():
+    return render(BASE.load(), BASE, PROMPTS)
+
+
+@pytest.mark.parametrize(
+    ("method", "least"), [("bnb-nf4", 25), ("bnb-fp4", 25), ("bnb-int8", 40), ("torchao-w8a8", 40)]
+)
+def test_linear_layers_alone_are_quantized(full, method, least):
+    pipeline = BASE.load()
+    plain = {name: type(module) for name, module in pipeline.unet.named_modules()}
+    METHODS[method].apply(pipeline, BASE)
+    for name, module in pipeline.unet.named_modules():
+        if plain.get(name) is not nn.Linear or name.startswith(("time_embedding", "add_embedding")):
+            assert type(module) is plain.get(name, type(module)), name
+        else:
+            assert type(module.weight) is not nn.Parameter, name
+    assert least < psnr(full, render(pipeline, BASE, PROMPTS)).mean() < 100
+
+
+def test_nf4_is_the_grid_of_bitsandbytes_itself():
+    pipeline = BASE.load()
+    weight = pipeline.unet.get_submodule(LAYER).weight.detach().clone()
+    METHODS["bnb-nf4"].apply(pipeline, BASE)
+    layer = pipeline.unet.get_submodule(LAYER)
+    packed, state = bitsandbytes.functional.quantize_4bit(weight, quant_type="nf4", blocksize=64)
+    assert torch.equal(layer.weight.data.flatten(), packed.flatten())
+    expected = bitsandbytes.functional.dequantize_4bit(packed, state)
+    x = torch.randn(3, weight.shape[1], generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(
+        layer(x), nn.functional.linear(x, expected, layer.bias), atol=0.02
+    )  # bfloat16 on a CPU
+
+
+def test_the_bytes_of_nf4_are_counted_by_hand(tmp_path):
+    """A block of 64 weights: 32 bytes and a float32 scale; a table of 16 float32; a description."""
+    pipeline = BASE.load()
+    METHODS["bnb-nf4"].apply(pipeline, BASE)
+    layer = pipeline.unet.get_submodule(LAYER)
+    state, n = layer.state_dict(), 128 * 128
+    description = state["weight.quant_state.bitsandbytes__nf4"].numel()
+    assert size_bytes(layer) == n // 2 + 4 * n // 64 + 4 * 16 + description + (
+        2 * 128 if "bias" in state else 0
+    )
+    save_file(
+        {name: tensor.half() if name == "bias" else tensor for name, tensor in state.items()}, tmp_path / "x"
+    )
+    header = int.from_bytes((tmp_path / "x").read_bytes()[:8], "little") + 8
+    assert size_bytes(layer) == (tmp_path / "x").stat().st_size - header
+
+
+def test_torchao_is_int8_by_output_channel():
+    pipeline = BASE.load()
+    weight = pipeline.unet.get_submodule(LAYER).weight.detach().clone()
+    METHODS["torchao-w8a8"].apply(pipeline, BASE)
+    stored = pipeline.unet.get_submodule(LAYER).weight
+    assert stored.qdata.dtype == torch.int8
+    scale = weight.abs().amax(1) / 127.5
+    assert torch.allclose(stored.scale.flatten(), scale, rtol=0.01)
+    inner = sum(
+        part.numel() * part.element_size() for part in (stored.qdata, stored.scale, stored.zero_point)
+    )
+    assert size_bytes(nn.ParameterDict({"w": stored})) == inner
+
+
+def test_what_is_missing_is_named(monkeypatch):
+    if not torch.cuda.is_available():
+        with pytest.raises(MethodError, match=r"compute capability 8\.9 or more; here is none"):
+            METHODS["torchao-fp8"].apply(BASE.load(), BASE)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    importlib.invalidate_caches()
+    with pytest.raises(MethodError, match=r"bitsandbytes cannot be imported .*pairstudy\[libraries\]"):
+        METHODS["bnb-nf4"].apply(BASE.load(), BASE)
