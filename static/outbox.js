@@ -141,14 +141,15 @@ export class Outbox {
 }
 
 /**
- * Do something while no other tab does. Where a browser has no locks (it has none without https), and where the tab
- * that holds the lock was put to sleep, two tabs may do it at once: that costs a request and no more.
+ * Do something while no other tab does. Where a browser has no locks (without https, or in a frame that may keep
+ * nothing), and where the tab that holds the lock was put to sleep, two tabs may do it at once: that costs a request
+ * and no more.
  */
 async function alone(work) {
   if (navigator.locks === undefined) return work();
   const patience = AbortSignal.timeout(1.5 * TIMEOUT);
   return navigator.locks.request(NAME, { signal: patience }, work).catch((error) => {
-    if (error.name === "TimeoutError" || error.name === "AbortError") return work();
+    if (["TimeoutError", "AbortError", "SecurityError"].includes(error.name)) return work();
     throw error;
   });
 }
