@@ -157,11 +157,10 @@ def test_every_post_needs_a_token(app: Flask, robot: NewRobot) -> None:
 # Redirects
 
 
-@pytest.mark.parametrize(
-    "path",
-    ["/", "/vote", "/done", "/consent", "/kiosk", "/i/x", "/r/x", "/withdraw/x"]
-    + ["/admin/", "/admin/login", "/admin/votes.csv"],
-)
+OF_VOTERS = ("/", "/vote", "/done", "/consent", "/kiosk", "/i/x", "/r/x", "/withdraw/x")
+
+
+@pytest.mark.parametrize("path", [*OF_VOTERS, "/admin/", "/admin/login", "/admin/votes.csv"])
 def test_nobody_is_sent_elsewhere(app: Flask, path: str) -> None:
     evil = "https://evil.example/"
     query = dict.fromkeys(("next", "url", "return", "returnTo", "redirect", "redirect_url", "cc"), evil)
