@@ -1,5 +1,6 @@
 # make demo           the study on http://127.0.0.1:5000, from the committed gallery (no torch needed)
 # make test           everything, after installing what it needs
+# make catalogues     the texts of the pages into study/translations, where new ones wait for words
 # make demo-generate  the demo gallery again, from the embedded models
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constr
 DEMO := demo-study
 GALLERY := demo/gallery
 
-.PHONY: demo demo-generate test lint format
+.PHONY: demo demo-generate test lint format catalogues
 .DEFAULT_GOAL := demo
 
 .venv/bin/python:
@@ -47,3 +48,9 @@ lint: .venv/test.stamp
 format: .venv/test.stamp
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+catalogues: .venv/test.stamp
+	mkdir -p build
+	$(BIN)/pybabel --quiet extract --mapping pyproject.toml --add-location file --output build/messages.pot .
+	$(BIN)/pybabel --quiet update --input-file build/messages.pot --output-dir study/translations \
+		--no-fuzzy-matching --ignore-obsolete --width 100

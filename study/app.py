@@ -13,7 +13,6 @@ from study.languages import speak
 from study.markdown import render
 from study.security import secure
 from study.store import open_store
-from study.visitor import open_protocol
 
 
 def create_app(config: Mapping[str, Any]) -> Flask:
@@ -50,7 +49,6 @@ def create_app(config: Mapping[str, Any]) -> Flask:
     speak(app)
     app.config["STORE"] = open_store(app.config["STUDY"], app.config.get("DATABASE_URL"))
     app.add_template_filter(render, "markdown")
-    app.context_processor(lambda: {"protocol": open_protocol()})
     return app
 
 

@@ -8,12 +8,14 @@ import hashlib
 import json
 import re
 import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from pydantic import ValidationError as PydanticError
 
+from study.catalogues import interface_languages
 from study.gallery import describe
 
 STUDY_FILE = "study.toml"
@@ -201,8 +203,22 @@ class Demographic(_Table):
         return self
 
 
-# Understood, but nothing acts upon them yet: a study that sets one is refused rather than run without it.
-LATER = ("languages",)
+class DemographicTexts(_Table):
+    """A question about the person in another language, its choices in the same order."""
+
+    text: Line
+    choices: tuple[Line, ...] = ()
+
+
+class Texts(_Table):
+    """All texts of a study in another language."""
+
+    title: Line
+    instructions: Words = ""
+    consent: Words = ""
+    breaks: Words = ""
+    questions: dict[Id, Line]
+    demographics: dict[Id, DemographicTexts] = {}
 
 
 class Protocol(_Table):
@@ -229,7 +245,8 @@ class Protocol(_Table):
     completion: Completion = Completion()
     display: Display = Display()
     demographics: tuple[Demographic, ...] = Field(default=(), max_length=20)
-    languages: tuple[str, ...] = Field(default=("en",), min_length=1)
+    languages: tuple[str, ...] = Field(default=("en",), min_length=1)  # of the texts here, and further ones
+    texts: dict[str, Texts] = {}  # by further language
 
     @model_validator(mode="after")
     def _can_be_done(self) -> Self:
@@ -250,6 +267,49 @@ class Protocol(_Table):
             )
         return self
 
+    @model_validator(mode="after")
+    def _every_text_in_every_language(self) -> Self:
+        known, further = interface_languages(), self.languages[1:]
+        for language in self.languages:
+            if language not in known:
+                raise ValueError(f"languages: no catalogue for {language!r}, only for {', '.join(known)}")
+        if len(set(self.languages)) < len(self.languages):
+            raise ValueError("languages: the same twice")
+        for language in sorted(set(further) ^ set(self.texts)):
+            fault = "is missing" if language in further else "is not one of the further languages"
+            raise ValueError(f"texts.{language}: {fault}")
+        here = _texts(
+            self.instructions, self.consent.text, self.breaks.text,
+            [q.id for q in self.questions], {q.id: q.choices for q in self.demographics},
+        )  # fmt: skip
+        for language, texts in self.texts.items():
+            there = _texts(
+                texts.instructions, texts.consent, texts.breaks,
+                texts.questions, {id_: q.choices for id_, q in texts.demographics.items()},
+            )  # fmt: skip
+            for key in sorted(here ^ there):
+                fault = "is missing" if key in here else "translates nothing"
+                raise ValueError(f"texts.{language}.{key}: {fault}")
+        return self
+
+    def in_language(self, language: str) -> Self:
+        """The same protocol with all texts, choices included, in another language, if it has them."""
+        texts = self.texts.get(language)
+        if texts is None:
+            return self
+        questions = [q.model_copy(update={"text": texts.questions[q.id]}) for q in self.questions]
+        about = [q.model_copy(update=dict(texts.demographics[q.id])) for q in self.demographics]
+        return self.model_copy(
+            update={
+                "title": texts.title,
+                "instructions": texts.instructions,
+                "consent": self.consent.model_copy(update={"text": texts.consent}),
+                "breaks": self.breaks.model_copy(update={"text": texts.breaks}),
+                "questions": tuple(questions),
+                "demographics": tuple(about),
+            }
+        )
+
     @property
     def hash(self) -> str:
         """The sha256 of the protocol as canonical JSON."""
@@ -259,9 +319,21 @@ class Protocol(_Table):
         """The protocol as JSON with sorted keys and no spaces: what is hashed and stored."""
         return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
-    def unheeded(self) -> list[str]:
-        """The keys that say something on which nothing acts yet."""
-        return [key for key in LATER if getattr(self, key) != type(self).model_fields[key].default]
+
+def _texts(
+    instructions: str,
+    consent: str,
+    breaks: str,
+    questions: Iterable[str],
+    choices: Mapping[str, tuple[str, ...]],
+) -> set[str]:
+    """The keys of `[texts.…]` under which there is something to say."""
+    words = {"instructions": instructions, "consent": consent, "breaks": breaks}
+    keys = {key for key, text in words.items() if text.strip()}
+    keys |= {f"questions.{id_}" for id_ in questions}
+    for id_, texts in choices.items():
+        keys |= {f"demographics.{id_}", *(f"demographics.{id_}.choices.{n}" for n in range(len(texts)))}
+    return keys
 
 
 def read_protocol(folder: str | Path) -> Protocol:
@@ -309,6 +381,7 @@ name = {json.dumps(slug(Path(folder).resolve().name))}
 title = {json.dumps(title, ensure_ascii=False)}
 instructions = ""           # read before the first pair (Markdown)
 seed = 0                    # all chance starts here
+languages = ["en"]          # of the texts in this file; further ones have theirs in [texts.…] at the end
 trials_per_voter = 30
 prefetch = 3                # pairs loaded ahead of the one on the screen
 
@@ -389,6 +462,15 @@ text = ""                   # Markdown
 min_width = 0               # of the window, in CSS pixels
 min_height = 0
 min_scale = 0.0             # device pixels an image pixel; 1.0: images are never shrunk
+
+# With languages = ["en", "de"], all of the texts above in German; the interface has its own.
+# [texts.de]
+# title = "Welches Bild ist besser?"
+# instructions = ""
+# consent = ""
+# breaks = ""
+# questions.preference = "Welches Bild gefällt Ihnen besser?"
+# demographics.screen = {{text = "Worauf sehen Sie die Bilder?", choices = ["Handy", "Tablet", "Computer"]}}
 """
 
 

@@ -7,12 +7,14 @@ import time
 from collections.abc import Mapping
 
 from flask import Blueprint, abort, redirect, render_template, request, session, url_for
+from flask_babel import gettext as _
 from werkzeug.wrappers import Response as AnyResponse
 
 from study import visitor
 from study.ballot import current
 from study.config import Protocol
 from study.invitations import NoEntryError, admits
+from study.languages import spoken
 from study.participants import enrol, find_person, join, open_version, recognise, screened_out, tell
 from study.participants import trials_for_one as trials_for_new
 from study.platforms import Arrival, BadLinkError, kiosk_arrival, platform_arrival
@@ -26,7 +28,6 @@ Page = str | tuple[str, int] | AnyResponse
 
 SECONDS_A_PAIR = 6  # for the estimate on the welcome page
 LONGEST_ANSWER = 200  # characters
-NOTHING = "This study has no pictures to vote on now."
 STATUS = {"bad_link": 400, "not_open": 403, "link_needed": 403, "unknown": 404}  # others: 410, gone
 
 
@@ -88,7 +89,7 @@ def _welcome(
     arrival = visitor.arrival()
     return render_template(
         "welcome.html",
-        protocol=protocol,
+        protocol=spoken(protocol),
         total=total,
         minutes=max(1, round(total * SECONDS_A_PAIR / 60)),
         preview=preview,
@@ -121,6 +122,8 @@ def kiosk() -> Page:
     _must_be_open(_open(), "kiosk")
     arrival = kiosk_arrival(request.args.get("seat", ""))
     visitor.forget()
+    if "lang" not in request.args:
+        session.pop("lang", None)  # the one before chose it
     visitor.arrive(arrival)
     return redirect(url_for("joining.welcome"))
 
@@ -151,7 +154,7 @@ def consent() -> Page:
 
 def _consent(version: Version, missing: str = "") -> str:
     return render_template(
-        "consent.html", protocol=version.protocol, protocol_hash=version.hash, missing=missing
+        "consent.html", protocol=spoken(version.protocol), protocol_hash=version.hash, missing=missing
     )
 
 
@@ -197,7 +200,10 @@ def about_you() -> Page:
     person = visitor.person()
     if person is None or person.asked or not (protocol := _protocol_of(person)).demographics:
         return redirect(url_for("joining.welcome"))
-    return render_template("about-you.html", protocol=protocol, longest=LONGEST_ANSWER)
+    # The form sends a choice in the study's first language, whatever language it is shown in.
+    pairs = zip(protocol.demographics, spoken(protocol).demographics, strict=True)
+    questions = [(shown, list(zip(asked.choices, shown.choices, strict=True))) for asked, shown in pairs]
+    return render_template("about-you.html", questions=questions, longest=LONGEST_ANSWER)
 
 
 @bp.post("/about-you")
@@ -231,7 +237,7 @@ def instructions() -> Page:
     person = visitor.person()
     if person is None or person.voter_id is None:
         return redirect(url_for("joining.welcome"))
-    return render_template("instructions.html", protocol=_protocol_of(person))
+    return render_template("instructions.html", protocol=spoken(_protocol_of(person)))
 
 
 def _onward(person: Person) -> AnyResponse:
@@ -245,7 +251,7 @@ def _onward(person: Person) -> AnyResponse:
     if new:
         voter = enrol(study(), secret_key(), person.id)
         if voter is None:
-            abort(503, NOTHING)
+            abort(503, _("This study has no pictures to vote on now."))
         person.voter_id = voter.id
         visitor.remember(person)
     return redirect(url_for("joining.instructions" if new and _told_later(protocol) else "voting.vote"), 303)
@@ -262,7 +268,7 @@ def _told_later(protocol: Protocol) -> bool:
 def _open() -> Version:
     version = open_version(study())
     if version is None:
-        abort(503, NOTHING)
+        abort(503, _("This study has no pictures to vote on now."))
     return version
 
 
@@ -300,5 +306,5 @@ def _withdrew() -> bool:
 def _must_have_pairs() -> int:
     total = trials_for_new(study())
     if total == 0:
-        abort(503, NOTHING)
+        abort(503, _("This study has no pictures to vote on now."))
     return total

@@ -85,11 +85,6 @@ def open_protocol(store: Store, protocol: Protocol) -> Version:
     StoreError
         If there is no gallery.
     """
-    unheeded = protocol.unheeded()
-    if unheeded:
-        raise ConfigError(
-            f"study.toml: {unheeded[0]}: understood, but nothing acts upon it yet; leave it out"
-        )
     with store.read() as session:
         version = newest(session)
         if version is not None and version.protocol == protocol:

@@ -25,6 +25,7 @@ from study.config import Protocol
 from study.delivery import send_picture
 from study.endings import report, skip
 from study.gallery import describe
+from study.languages import spoken
 from study.markdown import render
 from study.participants import find_voter
 from study.protocols import protocol_of
@@ -135,7 +136,7 @@ def vote() -> str | AnyResponse:
     ballot = current(_store(), voter.id)
     if ballot.finished:
         return redirect(url_for("leaving.done"))
-    protocol = _protocol_of(voter)
+    protocol = spoken(_protocol_of(voter))
     return render_template(
         "vote.html",
         protocol=protocol,

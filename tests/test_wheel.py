@@ -29,6 +29,7 @@ def test_templates_static_files_migrations_and_weights_travel(wheel):
         "study/migrations/**/*.py",
         "generator/shapes/open_clip/*.json",
         "generator/coefficients/*.json",
+        "study/translations/*/LC_MESSAGES/*.po",
         "generator/prompts/data/*",
     ):
         found = [str(file.relative_to(ROOT)) for file in ROOT.glob(pattern)]

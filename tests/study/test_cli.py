@@ -196,8 +196,8 @@ def test_a_changed_study_toml_is_refused_until_it_is_opened(made: Path, gallery:
     assert "opened version 2" in run("open", "--study", made).output
     toml.write_text(before)
     assert "these settings were version 1" in refused("open", "--study", made)
-    toml.write_text('languages = ["de"]\n' + before)
-    assert "languages: understood, but nothing acts upon it yet" in refused("open", "--study", made)
+    toml.write_text(before.replace('["en"]', '["tlh"]'))
+    assert "languages: no catalogue for 'tlh', only for en, " in refused("open", "--study", made)
 
 
 def test_verify_and_exclude(made: Path, gallery: Path, tmp_path: Path) -> None:

@@ -1,11 +1,26 @@
+import json
 from pathlib import Path
 
 import pytest
 from pydantic import BaseModel
 
-from study.config import LATER, ConfigError, Protocol, read_protocol, slug, starting_toml
+from study.config import (
+    Breaks,
+    ConfigError,
+    Consent,
+    Demographic,
+    DemographicTexts,
+    Protocol,
+    Texts,
+    parse_protocol,
+    read_protocol,
+    slug,
+    starting_toml,
+)
 
 GOOD = 'name = "a"\ntitle = "t"\n'
+TWO = f'{GOOD}languages = ["en", "de"]\n[texts.de]\n'
+SPOKEN = f'{TWO}title = "T"\nquestions.preference = "?"\n'
 
 
 def write(folder: Path, text: str) -> Path:
@@ -20,13 +35,12 @@ def test_a_fresh_study_toml_holds_every_setting_at_its_default(tmp_path: Path) -
     assert protocol == Protocol(name="my-study", title=title)
     for key, kind in Protocol.model_fields.items():
         table = kind.annotation if isinstance(kind.annotation, type) else None
-        if key in LATER:
-            assert key not in text  # nothing acts upon it yet
-        elif table is not None and issubclass(table, BaseModel):
+        if table is not None and issubclass(table, BaseModel):
             part = text.split(f"\n[{key}]")[1].split("\n[")[0]
             assert [name for name in table.model_fields if f"\n{name} = " not in part] == []
         else:
-            assert any(start in text for start in (f"\n{key} = ", f"\n[[{key}]]", f"\n# [[{key}]]"))
+            starts = (f"\n{key} = ", f"\n[[{key}]]", f"\n# [[{key}]]", f"\n# [{key}.")
+            assert any(start in text for start in starts)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +63,20 @@ def test_a_fresh_study_toml_holds_every_setting_at_its_default(tmp_path: Path) -
         (f'{GOOD}[pairs]\nlisted = [["a", "b", "c"]]', "pairs.listed.0"),
         (f'{GOOD}[[questions]]\nid = "q"\ntext = "?"\n[[questions]]\nid = "q"\ntext = "!"', "the same id"),
         (f"{GOOD}prefetch = 2026-11-21", "'prefetch'"),
+        (f'{GOOD}languages = ["en", "tlh"]', "languages: no catalogue for 'tlh', only for en, "),
+        (f'{GOOD}languages = ["de", "en", "de"]', "languages: the same twice"),
+        (f'{GOOD}languages = ["en", "de"]', "texts.de: is missing"),
+        (f'{GOOD}[texts.de]\ntitle = "T"\nquestions.preference = "?"', "texts.de: is not one of the further"),
+        (f'{TWO}title = "T"', "'texts.de.questions' is missing"),
+        (f'{TWO}title = "T"\nquestions.p = "?"', "texts.de.questions.p: translates nothing"),
+        (f'{TWO}title = "T"\nquestions = {{}}', "texts.de.questions.preference: is missing"),
+        (f'{SPOKEN}[consent]\ntext = "Yes?"', "texts.de.consent: is missing"),
+        (f'{SPOKEN}breaks = "Pause"', "texts.de.breaks: translates nothing"),
+        (
+            f'{SPOKEN}demographics.d = {{text = "?", choices = ["a"]}}\n'
+            '[[demographics]]\nid = "d"\ntext = "?"\nchoices = ["a", "b"]',
+            "texts.de.demographics.d.choices.1: is missing",
+        ),
         ('name = "A b"\ntitle = "t"', "'name'"),
         ("name = ", "not valid TOML"),
     ],
@@ -72,10 +100,29 @@ def test_the_hash_is_that_of_the_content() -> None:
     assert one.hash != one.model_copy(update={"prefetch": 4}).hash
 
 
-def test_what_nothing_acts_upon_is_told() -> None:
-    protocol = Protocol(name="a", title="t", languages=("de",))
-    assert protocol.unheeded() == ["languages"]
-    assert Protocol(name="a", title="t").unheeded() == []
+def test_a_protocol_in_another_language_asks_the_same() -> None:
+    about = Demographic(id="d", text="On what?", choices=("a phone", "a tablet"), screen_out=("a phone",))
+    texts = Texts(
+        title="T",
+        instructions="Los",
+        consent="Ja?",
+        breaks="Pause",
+        questions={"preference": "Was?"},
+        demographics={"d": DemographicTexts(text="Worauf?", choices=("Handy", "Tablet"))},
+    )
+    protocol = Protocol(
+        name="a", title="t", instructions="Go", consent=Consent(text="Yes?", age=18),
+        breaks=Breaks(every=5, text="Break"), demographics=(about,), languages=("en", "de"), texts={"de": texts},
+    )  # fmt: skip
+    german = protocol.in_language("de")
+    assert (german.title, german.instructions, german.consent.text) == ("T", "Los", "Ja?")
+    assert (german.consent.age, german.breaks) == (18, Breaks(every=5, text="Pause"))
+    assert [(q.id, q.text, q.sides) for q in german.questions] == [
+        ("preference", "Was?", protocol.questions[0].sides)
+    ]
+    assert (german.demographics[0].text, german.demographics[0].choices) == ("Worauf?", ("Handy", "Tablet"))
+    assert protocol.in_language("en") is protocol
+    assert parse_protocol(json.loads(protocol.canonical()), "it") == protocol
 
 
 def test_slug() -> None:
