@@ -20,6 +20,7 @@ from study.config import (
 
 GOOD = 'name = "a"\ntitle = "t"\n'
 TWO = f'{GOOD}languages = ["en", "de"]\n[texts.de]\n'
+PERSON = '[[demographics]]\nid = "d"\ntext = "?"\nchoices = ["a", "b"]'
 SPOKEN = f'{TWO}title = "T"\nquestions.preference = "?"\n'
 
 
@@ -73,8 +74,7 @@ def test_a_fresh_study_toml_holds_every_setting_at_its_default(tmp_path: Path) -
         (f'{SPOKEN}[consent]\ntext = "Yes?"', "texts.de.consent: is missing"),
         (f'{SPOKEN}breaks = "Pause"', "texts.de.breaks: translates nothing"),
         (
-            f'{SPOKEN}demographics.d = {{text = "?", choices = ["a"]}}\n'
-            '[[demographics]]\nid = "d"\ntext = "?"\nchoices = ["a", "b"]',
+            f'{SPOKEN}demographics.d = {{text = "?", choices = ["a"]}}\n{PERSON}',
             "texts.de.demographics.d.choices.1: is missing",
         ),
         ('name = "A b"\ntitle = "t"', "'name'"),
@@ -112,7 +112,8 @@ def test_a_protocol_in_another_language_asks_the_same() -> None:
     )
     protocol = Protocol(
         name="a", title="t", instructions="Go", consent=Consent(text="Yes?", age=18),
-        breaks=Breaks(every=5, text="Break"), demographics=(about,), languages=("en", "de"), texts={"de": texts},
+        breaks=Breaks(every=5, text="Break"), demographics=(about,),
+        languages=("en", "de"), texts={"de": texts},
     )  # fmt: skip
     german = protocol.in_language("de")
     assert (german.title, german.instructions, german.consent.text) == ("T", "Los", "Ja?")
