@@ -23,8 +23,8 @@ def wheel(tmp_path_factory):
 def test_templates_static_files_migrations_and_weights_travel(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     for folder, inside in (("templates", "study/templates"), ("static", "study/static")):
-        for file in (ROOT / folder).iterdir():
-            assert f"{inside}/{file.name}" in names
+        for file in (ROOT / folder).rglob("*.*"):
+            assert f"{inside}/{file.relative_to(ROOT / folder)}" in names
     for pattern in (
         "study/migrations/**/*.py",
         "generator/shapes/open_clip/*.json",
