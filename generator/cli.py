@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,7 @@ def _model_and_methods(
 @click.option("--prompts", "spec", help="A set or a file, as in generator prompts; default: the model's own.")
 @choosing_options
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--dry-run", is_flag=True, help="Only say what it would take; draws two batches to measure.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Gallery folder.")
 def run(
     model: str,
@@ -56,6 +58,7 @@ def run(
     weights: Path | None,
     spec: str | None,
     batch_size: int,
+    dry_run: bool,
     output: Path,
     **options: Any,
 ) -> None:
@@ -66,13 +69,23 @@ def run(
     base, competitors = _model_and_methods(model, list(dict.fromkeys(methods.split(","))), weights)
     spec = spec or base.prompts
     with one_line_errors():
+        from generator.sweep import plan
         from generator.sweep import run as sweep
 
         drawn = chosen(spec, **options)
-        made = sweep(base, competitors, drawn, output, prompt_set=spec, batch_size=batch_size)
-    click.echo(
-        f"{output}: {made} new images, {len(competitors)} methods × {len(drawn)} prompts. Show it with"
-    )
+        if dry_run:
+            click.echo("\n".join(plan(base, competitors, drawn, output, batch_size).lines()))
+            return
+        try:
+            made = sweep(base, competitors, drawn, output, prompt_set=spec, batch_size=batch_size)
+        except KeyboardInterrupt:
+            click.echo(f"{output}: stopped; the same command goes on where it is", err=True)
+            sys.exit(130)
+    for method, counts in made.flagged.items():
+        found = ", ".join(f"{count} {flag}" for flag, count in counts.items())
+        click.echo(f"{method}: {found} of {len(drawn)} images; they stay in the gallery, flagged")
+    size = f"{len(competitors)} methods × {len(drawn)} prompts"
+    click.echo(f"{output}: {made.new} new images, {size}. Show it with")
     click.echo(f"  study init STUDY && study ingest {output} --study STUDY && study serve --study STUDY")
 
 

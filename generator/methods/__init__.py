@@ -27,7 +27,12 @@ class MethodError(InputError):
 @dataclass(frozen=True)
 class Method:
     """One competitor. `apply` changes a freshly loaded pipeline in place, and returns the numbers that it
-    put into the scheduler, if it did: a dataclass, such as `Coefficients`."""
+    put into the scheduler, if it did: a dataclass, such as `Coefficients`.
+
+    A method that only samples another one's quantized backbone in its own way names that one as `over` and
+    does its part with `put_on`, so that the backbone need not be made twice. `check` raises at once what
+    `apply` would raise later for want of a file.
+    """
 
     id: str
     label: str
@@ -35,6 +40,9 @@ class Method:
     act_bits: int
     notes: str
     apply: Callable[[DiffusionPipeline, BaseModel], DataclassInstance | None]
+    over: Method | None = None
+    put_on: Callable[[DiffusionPipeline, BaseModel], DataclassInstance | None] | None = None
+    check: Callable[[BaseModel], object] | None = None
 
 
 def all_methods() -> dict[str, Method]:

@@ -237,7 +237,10 @@ def _method(id_: str, weight_bits: int, notes: str) -> Method:
         prompts = base.calibration(CALIBRATION_PROMPTS)
         mixdq(getattr(pipeline, base.backbone), lambda: render(pipeline, base, prompts), bits, base.keep)
 
-    return Method(id_, f"MixDQ W{weight_bits}A8", weight_bits, 8, notes, apply)
+    def check(base: BaseModel) -> object:
+        return weight_bits == 8 or read_allocation(allocation_file(base))
+
+    return Method(id_, f"MixDQ W{weight_bits}A8", weight_bits, 8, notes, apply, check=check)
 
 
 NOTES = (

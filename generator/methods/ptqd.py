@@ -110,19 +110,35 @@ def over(method: Method) -> list[Method]:
     """
 
     def variant(prefix: str, label: str, notes: str, own: Callable[[StatisticsFile], Any]) -> Method:
-        def apply(pipeline: DiffusionPipeline, base: BaseModel) -> Correction:
+        def check(base: BaseModel) -> Correction:
             path = statistics_file(base, method.id)
             correction = Correction(own(read_statistics(path)))
             if len(correction.steps) != base.steps:
                 raise StatisticsError(f"{path}: has {len(correction.steps)} steps, not {base.steps}")
-            method.apply(pipeline, base)
+            return correction
+
+        def put_on(pipeline: DiffusionPipeline, base: BaseModel) -> Correction:
+            correction = check(base)
             _correct(pipeline, base, correction)
             return correction
+
+        def apply(pipeline: DiffusionPipeline, base: BaseModel) -> Correction:
+            check(base)
+            method.apply(pipeline, base)
+            return put_on(pipeline, base)
 
         bits = method.label.removesuffix(" naive")
         notes = f"{notes} over {method.id}: {method.notes}"
         return Method(
-            f"{prefix}-{method.id}", f"{label} {bits}", method.weight_bits, method.act_bits, notes, apply
+            f"{prefix}-{method.id}",
+            f"{label} {bits}",
+            method.weight_bits,
+            method.act_bits,
+            notes,
+            apply,
+            over=method,
+            put_on=put_on,
+            check=check,
         )
 
     return [

@@ -36,11 +36,18 @@ def over(method: Method) -> Method:
     Applying it raises CoefficientsError where `generator calibrate --method …` has not been run for it.
     """
 
-    def apply(pipeline: DiffusionPipeline, base: BaseModel) -> Coefficients:
-        coefficients = read_coefficients(coefficients_file(base, method.id)).coefficients
-        method.apply(pipeline, base)
+    def check(base: BaseModel) -> Coefficients:
+        return read_coefficients(coefficients_file(base, method.id)).coefficients
+
+    def put_on(pipeline: DiffusionPipeline, base: BaseModel) -> Coefficients:
+        coefficients = check(base)
         set_scheduler(pipeline, coefficients)
         return coefficients
+
+    def apply(pipeline: DiffusionPipeline, base: BaseModel) -> Coefficients:
+        check(base)
+        method.apply(pipeline, base)
+        return put_on(pipeline, base)
 
     return Method(
         f"qsched-{method.id}",
@@ -49,6 +56,9 @@ def over(method: Method) -> Method:
         method.act_bits,
         f"Q-Sched coefficients over {method.id}: {method.notes}",
         apply,
+        over=method,
+        put_on=put_on,
+        check=check,
     )
 
 

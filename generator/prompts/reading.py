@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,9 +75,9 @@ def read_prompts(path: Path, fields: Fields | None = None) -> list[Prompt]:
 
 
 def _found_fields(path: Path, entries: list[_Entry], wanted: Fields) -> Fields:
-    """The fields that hold id, text and category, looked for in the first row."""
-    row = entries[0].value
-    if not isinstance(row, dict):
+    """The fields that hold id, text and category, looked for in all rows."""
+    row = dict.fromkeys(key for entry in entries if isinstance(entry.value, dict) for key in entry.value)
+    if not row:
         named = [name for name in (wanted.id, wanted.text, wanted.category) if name]
         if named:
             raise PromptError(f"{path}: has no fields, so none is called {named[0]!r}")
@@ -96,7 +96,7 @@ def _found_fields(path: Path, entries: list[_Entry], wanted: Fields) -> Fields:
     return Fields(id_, text, wanted.category or _usual(path, row, CATEGORY_NAMES, "--category-field"))
 
 
-def _usual(path: Path, row: dict[str, Any], names: tuple[str, ...], option: str) -> str | None:
+def _usual(path: Path, row: Iterable[Any], names: tuple[str, ...], option: str) -> str | None:
     found = [field for field in row if str(field).lower() in names]
     if len(found) > 1:
         raise PromptError(f"{path}: {' and '.join(map(repr, found))} could both be meant; say with {option}")

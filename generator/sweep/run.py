@@ -1,0 +1,150 @@
+"""The run itself: which pictures are missing, drawn batch by batch, described at the end."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from generator.methods import Method
+from generator.models import BaseModel
+from generator.sweep.backbones import Backbones, grouped
+from generator.sweep.conditions import Conditions
+from generator.sweep.ledger import RUN, Ledger, SweepError, opened
+from generator.sweep.progress import Progress
+from generator.sweep.recorder import Recorder
+from generator.sweep.render import draw
+from generator.sweep.work import AtWork
+from study import gallery
+from study.gallery import ImageRecord, Prompt
+
+SOFTWARE = ("torch", "diffusers", "transformers", "open_clip_torch", "numpy", "pillow")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did: pictures drawn now and in all, and flagged ones of each method ("nan", "black")."""
+
+    new: int
+    total: int
+    flagged: dict[str, dict[str, int]]
+
+
+def run(
+    base: BaseModel,
+    methods: Sequence[Method],
+    prompts: Sequence[Prompt],
+    folder: Path,
+    *,
+    prompt_set: str,
+    batch_size: int = 16,
+) -> Outcome:
+    """Draw every prompt with every method into the gallery `folder`.
+
+    An image counts as done once its row stands in images.jsonl and its file has the row's sha256; the
+    others are drawn. Pictures are equal, pixel for pixel, whichever run draws them, at equal hardware
+    and equal batches. A batch that is too large for the memory is halved, for the rest of its method.
+
+    Raises SweepError if the folder holds other prompts, methods or another model, if another run draws into
+    it, if the model cannot read a prompt, or if disk or memory do not suffice; ModelError and MethodError
+    before anything is drawn.
+    """
+    facts = checked(base, methods, prompts)
+    identity = {"model": base.id, "steps": base.steps, "guidance": base.guidance, **base.arguments}
+    identity |= {name: value for name, value in facts.items() if name in ("revision", "lora_revision")}
+    around = {"device": "cpu", **facts, "batch_size": batch_size, **software_versions()}
+    surroundings = {name: value for name, value in around.items() if name not in identity}
+    with opened(folder, [m.id for m in methods], prompts, identity, surroundings) as ledger:
+        total = len(methods) * len(prompts)
+        if len(ledger.done) == total and ledger.finished:
+            return Outcome(0, total, flagged(ledger))
+        if not (folder / RUN / "run.json").exists():
+            ledger.save()
+        (folder / gallery.GALLERY_FILE).unlink(missing_ok=True)
+        with Progress(folder / RUN / "log.jsonl", total, len(ledger.done)) as progress:
+            progress.event("start", **identity, **surroundings, done=len(ledger.done), total=total)
+            for change in ledger.changed:
+                progress.say(
+                    f"not as when the first pictures were drawn, so they may differ in pixels: {change}"
+                )
+            _draw_missing(base, methods, prompts, ledger, progress, batch_size)
+            counts = flagged(ledger)
+            progress.event("end", images=progress.new, flagged=counts)
+        # Last, so that a folder without gallery.json is a run that is not finished.
+        gallery.write_gallery_json(
+            folder,
+            name=f"{base.id}: {len(methods)} methods, {len(prompts)} prompts",
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            prompt_set=prompt_set,
+            software={"model": base.id, **around},
+            methods=[_with_flags(ledger.methods[method.id], counts.get(method.id)) for method in methods],
+        )
+        Conditions(folder / RUN / "text").remove()
+        return Outcome(progress.new, total, counts)
+
+
+def checked(base: BaseModel, methods: Sequence[Method], prompts: Sequence[Prompt]) -> dict[str, str]:
+    """See to it that a run can begin: texts, files of the methods, weights; what is known of the weights."""
+    try:
+        base.check([prompt.text for prompt in prompts])
+    except ValueError as error:
+        raise SweepError(f"model {base.id}: {error}") from None
+    for method in methods:
+        if method.check:
+            method.check(base)
+    return base.ready()
+
+
+def _draw_missing(
+    base: BaseModel,
+    methods: Sequence[Method],
+    prompts: Sequence[Prompt],
+    ledger: Ledger,
+    progress: Progress,
+    batch_size: int,
+) -> None:
+    def recorded(record: ImageRecord, size: int) -> None:
+        ledger.done[record.method, record.prompt_id] = record
+        if record.flags:
+            progress.event("flag", method=record.method, prompt_id=record.prompt_id, flags=record.flags)
+        progress.image(record.method, size)
+
+    backbones, conditions = Backbones(base), Conditions(ledger.folder / RUN / "text")
+    with Recorder(ledger.folder, recorded) as recorder:
+        for method in grouped(methods):
+            missing = [p for p in prompts if (method.id, p.prompt_id) not in ledger.done]
+            if not missing and method.id in ledger.methods:
+                continue
+            began = time.perf_counter()
+            pipeline, values = backbones.pipeline_of(method)
+            progress.start(method.id, missing=len(missing), ready_s=round(time.perf_counter() - began, 2))
+            work = AtWork(base, method, pipeline, values, ledger, progress, recorder, conditions)
+            work.draw_missing(prompts, batch_size)
+            if not missing:  # all drawn, but never described
+                work.describe(draw(pipeline, base, prompts[:1]).nfe)
+
+
+def flagged(ledger: Ledger) -> dict[str, dict[str, int]]:
+    """How many pictures of each method have each flag; methods without any are left out."""
+    counts: dict[str, Counter[str]] = {}
+    for record in ledger.done.values():
+        if record.flags:
+            counts.setdefault(record.method, Counter()).update(record.flags)
+    return {method: dict(count) for method, count in counts.items()}
+
+
+def _with_flags(method: gallery.Method, counts: dict[str, int] | None) -> gallery.Method:
+    return gallery.Method.model_validate({**method.model_dump(), "flagged": counts}) if counts else method
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of what the pictures depend on."""
+    return {
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in SOFTWARE},
+    }

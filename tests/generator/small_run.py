@@ -1,0 +1,104 @@
+"""A run that takes no time: a model whose pictures are its noise, and methods that tint them.
+
+As a script it makes runs in processes of their own, to be killed: for each line of stdin, a JSON list of the
+gallery folder and of how many steps on the way to the disk to let pass before SIGKILL, it answers "killed" or
+"done".
+"""
+
+import gc
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from generator import sweep
+from generator.methods import Method
+from generator.models import BaseModel
+from study.gallery import Prompt
+
+PROMPTS = [
+    Prompt(prompt_id=f"p{i}", text=f"picture {i}", category="even" if i % 2 == 0 else None) for i in range(7)
+]
+BATCH = 3
+
+
+class Pipeline:
+    """A pipeline's outside: it calls its backbone once a step and gives back the noise, tinted."""
+
+    def __init__(self):
+        self.unet = torch.nn.Linear(1, 1)
+        self.unet.tint = torch.nn.Parameter(torch.zeros(3, 1, 1))
+        self.scheduler = SimpleNamespace()
+
+    @torch.no_grad()
+    def __call__(self, prompt, num_inference_steps, generator, **_):
+        for _ in range(num_inference_steps):
+            self.unet(torch.zeros(len(prompt), 1))
+        noise = torch.stack([torch.rand((3, 8, 8), generator=one) for one in generator])
+        return SimpleNamespace(images=(noise + self.unet.tint).clamp(0, 1))
+
+
+def model(id_="noise", load=Pipeline, **changes):
+    settings = {"label": id_, "check": list, "backbone": "unet", "steps": 2, "guidance": 0.0}
+    return BaseModel(id=id_, load=load, scorer=None, calibration=None, **settings, **changes)
+
+
+def method(id_, tint=0.0, **changes):
+    def apply(pipeline, base):
+        pipeline.unet.tint.data[0] = tint
+
+    return Method(id_, id_, 16, 16, "", apply, **changes)
+
+
+METHODS = [method("plain"), method("red", 0.5)]
+
+
+def run(folder, methods=METHODS, prompts=PROMPTS, base=None, **settings):
+    settings = {"prompt_set": "seven", "batch_size": BATCH, **settings}
+    return sweep.run(base or model(), methods, prompts, Path(folder), **settings)
+
+
+def _killed_after(steps):
+    """Count what takes an image to the disk; SIGKILL at the step after the last that may pass."""
+    passed = 0
+
+    def counted(function):
+        def step(*arguments, **named):
+            nonlocal passed
+            passed += 1
+            if passed > steps:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return function(*arguments, **named)
+
+        return step
+
+    # What a process wrote outlives it without fsync, which would only cost time here.
+    os.fsync, os.replace = counted(lambda descriptor: None), counted(os.replace)
+    sweep.work.draw = counted(sweep.work.draw)
+
+
+def _main():
+    for line in sys.stdin:
+        folder, steps = json.loads(line)
+        child = os.fork()
+        if child == 0:
+            _killed_after(steps)
+            run(folder)
+            os._exit(0)
+        _, status = os.waitpid(child, 0)
+        if os.WIFSIGNALED(status):
+            assert os.WTERMSIG(status) == signal.SIGKILL
+        else:
+            assert os.WEXITSTATUS(status) == 0
+        sys.stdout.write("killed\n" if os.WIFSIGNALED(status) else "done\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    gc.freeze()
+    _main()
