@@ -81,6 +81,7 @@ class Prompts(_Table):
 
     categories: tuple[str, ...] = ()  # empty: all
     per_category: int = Field(default=0, ge=0)  # 0: all
+    leave_out_flagged: tuple[Line, ...] = ()  # such as "black": prompts that any method drew so
 
 
 class Quota(_Table):
@@ -400,6 +401,7 @@ across_base_models = false  # may methods of different base models meet?
 [prompts]
 categories = []             # empty: all
 per_category = 0            # 0: all
+leave_out_flagged = []      # ["black", "nan"]: not the prompts of which a method's image is flagged so
 
 [quota]
 votes = 0                   # wanted on each pair of methods, 0: no end

@@ -41,12 +41,20 @@ class Material:
         order = session.scalars(select(ImageRow.method_id).order_by(ImageRow.id)).all()
         rank = {id_: place for place, id_ in enumerate(dict.fromkeys(order))}
         pairs = method_pairs(sorted(methods, key=lambda m: (rank.get(m.id, len(rank)), m.id)), protocol)
-        images = session.scalars(select(ImageRow))
+        shown = list(dict.fromkeys(id_ for pair in pairs for id_ in pair))
+        images = session.scalars(select(ImageRow)).all()
+        unwanted = set(protocol.prompts.leave_out_flagged)
+        out = {
+            i.prompt_id for i in images if i.method_id in shown and unwanted & set(i.body.get("flags") or ())
+        }
+        prompts = [p for p in session.scalars(select(PromptRow)) if p.id not in out]
+        if out and not prompts:
+            raise ConfigError("study.toml: prompts.leave_out_flagged: leaves no prompt of the gallery")
         return cls(
             digest,
             pairs,
-            list(dict.fromkeys(id_ for pair in pairs for id_ in pair)),
-            chosen_prompts(session.scalars(select(PromptRow)).all(), protocol),
+            shown,
+            chosen_prompts(prompts, protocol),
             {(i.method_id, i.prompt_id, i.replicate, i.variant): i for i in images},
         )
 

@@ -110,6 +110,31 @@ def test_prompts_a_category_nest(held: Store) -> None:
     held.close()
 
 
+def test_flagged_prompts_are_left_out_for_all_methods_if_the_protocol_says_so(
+    tmp_path: Path, gallery: Path
+) -> None:
+    rows = [json.loads(line) for line in (gallery / "images.jsonl").read_text().splitlines()]
+    black, broken = rows[0]["prompt_id"], rows[-1]["prompt_id"]
+    assert (black, rows[0]["method"]) != (broken, rows[-1]["method"])
+    rows[0]["flags"], rows[-1]["flags"] = ["black"], ["nan"]
+    (gallery / "images.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    store = open_store(tmp_path)
+    migrate(store)
+    ingest(gallery, store)
+    everything = {cell.prompt_id for cell in opened(store)}
+    assert {black, broken} <= everything
+
+    def shown(*flags: str, pairs: Pairs | None = None) -> set[str]:
+        wanted = Prompts(leave_out_flagged=flags)
+        return {cell.prompt_id for cell in opened(store, prompts=wanted, pairs=pairs or Pairs())}
+
+    assert shown("black") == everything - {black}
+    assert shown("black", "nan") == everything - {black, broken}
+    others = [m for m in dict.fromkeys(row["method"] for row in rows) if m != rows[0]["method"]]
+    assert shown("black", pairs=Pairs(methods=tuple(others))) == everything
+    store.close()
+
+
 def test_a_quota_per_category_holds_all_its_prompts(held: Store) -> None:
     cells = opened(held, quota=Quota(per="category", votes=10))
     assert Counter(cell.quota_id for cell in cells) == dict.fromkeys({c.quota_id for c in cells}, 6)
