@@ -9,12 +9,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from study.schema import Decision, Event, Voter
 
 START = ""  # what stands before the first link
+DECIDING = 0x64656369  # the number of the lock on the end of the decisions, in one study's database
 
 
 def canonical(value: Any) -> str:
@@ -57,8 +58,15 @@ def record(
     return row
 
 
+def hold_decisions(session: Session) -> None:
+    """Wait until nobody else decides, and let nobody until the transaction ends: the chain has one end."""
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer anyway
+        session.execute(select(func.pg_advisory_xact_lock(DECIDING)))
+
+
 def decide(session: Session, decision: str, at: float, body: Mapping[str, Any]) -> Decision:
-    """Append a decision; of two at once the database refuses one."""
+    """Append a decision."""
+    hold_decisions(session)
     last = session.scalars(select(Decision).order_by(Decision.seq.desc()).limit(1)).first()
     row = Decision(
         seq=last.seq + 1 if last else 1,

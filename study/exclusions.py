@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from study.chain import decide
+from study.chain import decide, hold_decisions
 from study.schema import Decision, Exclusion, PromptRow, Vote, Voter
 from study.store import Store
 
@@ -49,6 +49,7 @@ def exclude(store: Store, field: str, values: list[str], reason: str) -> list[Ru
 
 def add_rules(session: Session, field: str, values: list[str], reason: str) -> list[Rule]:
     """`exclude`, as a part of a write transaction."""
+    hold_decisions(session)
     key = {"judge": Voter.judge, "vote": Vote.vote_id, "prompt": PromptRow.id}[field]
     made = []
     standing = set(

@@ -15,8 +15,16 @@ from study.ballot import current
 from study.config import Protocol
 from study.invitations import NoEntryError, admits
 from study.languages import spoken
-from study.participants import enrol, find_person, join, open_version, recognise, screened_out, tell
-from study.participants import trials_for_one as trials_for_new
+from study.participants import (
+    enrol,
+    find_person,
+    join,
+    open_version,
+    recognise,
+    screened_out,
+    tell,
+    trials_for_one,
+)
 from study.platforms import Arrival, BadLinkError, kiosk_arrival, platform_arrival
 from study.protocols import Version, protocol_of
 from study.schema import Person, Voter
@@ -52,13 +60,13 @@ def welcome() -> Page:
     version = _open()
     arrival = platform_arrival(request.args.items(multi=True))
     if arrival is not None:
-        _must_be_open(version, arrival.source)
-        if arrival.preview:
-            return _welcome(version.protocol, trials_for_new(study()), preview=True)
-        known = recognise(study(), secret_key(), arrival)
+        known = None if arrival.preview else recognise(study(), secret_key(), arrival)
         if known is not None:
             visitor.remember(known)
             return redirect(url_for("joining.welcome"))
+        _must_be_open(version, arrival.source)
+        if arrival.preview:
+            return _welcome(version.protocol, trials_for_one(study()), preview=True)
         visitor.arrive(arrival)
     person = visitor.person()
     if person is None:
@@ -107,9 +115,9 @@ def invited(token: str) -> Page:
     number = read(secret_key(), "invitation", token)
     if number is None:
         raise NoEntryError("unknown")
-    _must_be_open(_open(), "invitation")
-    person = visitor.person()
+    version, person = _open(), visitor.person()
     if person is None or person.invitation != number:
+        _must_be_open(version, "invitation")
         with study().read() as db:
             admits(db, number)
         visitor.arrive(Arrival("invitation", invitation=number))
@@ -304,7 +312,7 @@ def _withdrew() -> bool:
 
 
 def _must_have_pairs() -> int:
-    total = trials_for_new(study())
+    total = trials_for_one(study())
     if total == 0:
         abort(503, _("This study has no pictures to vote on now."))
     return total

@@ -20,7 +20,7 @@ from study.config import Protocol
 from study.invitations import NoEntryError, use
 from study.platforms import Arrival
 from study.protocols import Version, count_cells, newest, protocol_of
-from study.schema import Demographic, Person, Quota, Tombstone, Voter
+from study.schema import DemographicAnswer, Person, Quota, Tombstone, Voter
 from study.script import session_length
 from study.store import Store
 
@@ -147,7 +147,9 @@ def tell(store: Store, person_id: str, answers: Mapping[str, str], screened_out:
         if person.asked:
             return
         person.asked, person.screened_out = True, screened_out
-        session.add_all(Demographic(person_id=person_id, question=q, answer=a) for q, a in answers.items())
+        session.add_all(
+            DemographicAnswer(person_id=person_id, question=q, answer=a) for q, a in answers.items()
+        )
 
 
 # ---------------------------------------------------------------- voters

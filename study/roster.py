@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from study.export import ExportError
 from study.platforms import MTURK, PROLIFIC
-from study.schema import Assignment, Demographic, Invitation, Person, Vote, Voter
+from study.schema import Assignment, DemographicAnswer, Invitation, Person, Vote, Voter
 from study.store import Store
 
 BATCH = 1_000
@@ -33,7 +33,7 @@ def export_persons(store: Store, path: Path) -> int:
         If the file cannot be written.
     """
     with store.read() as session:
-        questions = sorted(session.scalars(select(Demographic.question).distinct()))
+        questions = sorted(session.scalars(select(DemographicAnswer.question).distinct()))
         header = [*ABOUT, *RECEIVED, *(f"about_{question}" for question in questions)]
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
         number = 0
@@ -72,7 +72,7 @@ def _rows(session: Session) -> Iterator[dict[str, object]]:
     for people_ in session.execute(people).partitions():
         ids = [person.id for person, *_ in people_]
         told: dict[str, dict[str, str]] = {}
-        for row in session.scalars(select(Demographic).where(Demographic.person_id.in_(ids))):
+        for row in session.scalars(select(DemographicAnswer).where(DemographicAnswer.person_id.in_(ids))):
             told.setdefault(row.person_id, {})[f"about_{row.question}"] = row.answer
         for person, judge, answers, label in people_:
             yield {

@@ -382,7 +382,7 @@ class Person(Base):
     created: Mapped[float] = mapped_column(Float)
 
 
-class Demographic(Base):
+class DemographicAnswer(Base):
     """What a person said about themselves; a question that was skipped has no row."""
 
     __tablename__ = "demographics"

@@ -7,33 +7,32 @@ kept. What remains of the person is that their voter withdrew, and, of a platfor
 import time
 
 from sqlalchemy import delete, select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from study.exclusions import add_rules
 from study.participants import tombstone
 from study.protocols import protocol_of
-from study.schema import Demographic, Person, Tombstone, Voter
-from study.store import Store
+from study.schema import DemographicAnswer, Person, Tombstone, Voter
+from study.store import BUSY_SECONDS, Store
 
 REASON = "withdrawn"
-TRIES = 5
+PATIENCE_MS = 100  # voters wait while SQLite waits
 
 
 def withdraw(store: Store, secret_key: str, person_id: str) -> None:
     """Delete a person and their key; nobody is no error."""
-    for attempt in range(TRIES):
-        try:
-            with store.write() as session:
-                _withdraw(session, secret_key, person_id)
-            break
-        except IntegrityError:  # another decision was made at this moment: the chain has one end
-            if attempt == TRIES - 1:
-                raise
+    with store.write() as session:
+        _withdraw(session, secret_key, person_id)
     if store.engine.dialect.name == "sqlite":
-        # The log still holds what was deleted until it is emptied.
-        with store.engine.connect() as connection:
-            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        _empty_log(store)
+
+
+def _empty_log(store: Store) -> None:
+    """Empty SQLite's log, which still holds what was deleted; while somebody reads, SQLite does so later."""
+    with store.engine.connect() as connection:
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {PATIENCE_MS}")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
 
 
 def _withdraw(session: Session, secret_key: str, person_id: str) -> None:
@@ -45,7 +44,7 @@ def _withdraw(session: Session, secret_key: str, person_id: str) -> None:
     if person.platform_id is not None:
         session.add(Tombstone(digest=tombstone(secret_key, person.source, person.platform_id)))
     voter_id, kept = person.voter_id, protocol_of(session, person.protocol).consent.withdrawn_votes == "keep"
-    session.execute(delete(Demographic).where(Demographic.person_id == person_id))
+    session.execute(delete(DemographicAnswer).where(DemographicAnswer.person_id == person_id))
     session.delete(person)
     session.flush()
     if voter_id is not None:

@@ -113,7 +113,7 @@ def test_a_link_that_we_did_not_sign(store: Store, set_up: SetUp, browser: NewBr
     ):
         stranger = browser()
         assert stranger.go(path).status_code == 404
-        assert stranger.heading == "This link is not whole"
+        assert stranger.heading == "This link is incomplete"
 
 
 def test_another_link_in_the_same_browser_is_another_person(

@@ -11,8 +11,7 @@ from sqlalchemy import func, select
 from study.config import Completion, Consent, Demographic, Entrances, Pairs, Prompts, Protocol, Quota
 from study.participants import Joining, NoEntryError, join, open_version, recognise
 from study.platforms import Arrival
-from study.schema import Demographic as Answered
-from study.schema import Person, Voter, votes_v1
+from study.schema import DemographicAnswer, Person, Voter, votes_v1
 from study.security import MTURK_POLICY, POLICY
 from study.store import Store
 from study.tokens import sign
@@ -146,7 +145,7 @@ def test_a_link_that_is_not_whole_gets_a_kind_page(
     set_up()
     one = browser()
     assert one.go(link).status_code == 400
-    assert one.heading == "This link is not whole"
+    assert one.heading == "This link is incomplete"
     assert persons(store) == []
 
 
@@ -277,11 +276,16 @@ def test_an_entrance_closed_by_a_new_version_keeps_who_is_in(
     inside.send("/start")
     outside.go("/")
     before = outside.page
-    set_up(entrances=Entrances(link=False))
+    known = browser()
+    known.go(PROLIFIC)
+    known.send("/start")
+    set_up(entrances=Entrances(link=False, prolific=False))
     assert "Continue with pair 1" in inside.go("/").text
+    assert "Continue with pair 1" in known.go(PROLIFIC).text
+    assert browser().go(PROLIFIC.replace(PID, "another")).status_code == 403
     outside.page = before
     assert outside.send("/start").status_code == 403
-    assert voters(store) == 1
+    assert voters(store) == 2
 
 
 # Consent
@@ -379,7 +383,9 @@ def test_questions_are_asked_once_and_each_can_be_skipped(
     assert one.go("/about-you").request.path == "/"
     assert b"Continue with pair 1" in one.page.data
     with store.read() as session:
-        assert [(a.question, a.answer) for a in session.scalars(select(Answered))] == [("years", "41")]
+        assert [(a.question, a.answer) for a in session.scalars(select(DemographicAnswer))] == [
+            ("years", "41")
+        ]
 
 
 def test_bad_answers_are_refused(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
@@ -490,7 +496,7 @@ def test_the_return_link_goes_on_elsewhere(store: Store, set_up: SetUp, browser:
     ):
         stranger = browser()
         assert stranger.go(bad).status_code == 404
-        assert stranger.heading == "This link is not whole"
+        assert stranger.heading == "This link is incomplete"
     assert voters(store) == 1
 
 

@@ -11,10 +11,11 @@ from sqlalchemy import text
 from study.ballot import Answer, Answers, answer, current, undo
 from study.config import Checks, Protocol
 from study.ingest import ingest
-from study.participants import add_voter
+from study.participants import add_voter, find_person, find_voter
 from study.protocols import newest, open_protocol
 from study.store import Store, check_ready, migrate, open_store
 from study.verify import VerifyError, verify
+from study.withdrawal import withdraw
 
 OLD = {
     "name": "test",
@@ -156,6 +157,20 @@ def test_a_study_of_0001_goes_on(old: Store) -> None:
     )
     assert after.done == 2
     assert add_voter(old, "key")
+
+
+def test_who_voted_before_there_were_persons_can_withdraw(old: Store) -> None:
+    migrate(old)
+    person, other = find_person(old, voter_id="ada"), find_person(old, voter_id="bob")
+    assert person
+    assert other
+    assert (person.source, person.platform_id, person.screened_out) == ("link", None, False)
+    assert person.key != other.key
+    withdraw(old, "key", person.id)
+    assert (find_voter(old, "ada"), find_person(old, voter_id="ada")) == (None, None)
+    assert find_voter(old, "bob")
+    with pytest.raises(VerifyError, match="the file that voters get"):
+        verify(old)  # all but the pictures
 
 
 def test_down_to_0001_and_up_again_with_votes(old: Store) -> None:

@@ -20,8 +20,7 @@ from study.participants import (
     pseudonym,
 )
 from study.platforms import Arrival
-from study.schema import Base, Exclusion, Person, Tombstone, Vote, Voter, votes_v1
-from study.schema import Demographic as Answered
+from study.schema import Base, DemographicAnswer, Exclusion, Person, Tombstone, Vote, Voter, votes_v1
 from study.store import Store
 from study.tokens import sign
 from study.verify import verify
@@ -83,7 +82,7 @@ def test_identifying_data_and_key_are_gone(store: Store, finished: Any, browser:
     with store.read() as session:
         assert session.scalar(select(func.count()).select_from(Vote)) == 2  # evidence stays
         assert len(session.scalars(select(Tombstone)).all()) == 1
-        assert session.scalars(select(Answered)).all() == []
+        assert session.scalars(select(DemographicAnswer)).all() == []
     assert len(verify(store)) >= 5
 
 
