@@ -18,7 +18,7 @@ from study.config import (
     Question,
     Texts,
 )
-from study.schema import Demographic as Answered
+from study.schema import DemographicAnswer
 from study.store import Store
 
 pytestmark = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -105,7 +105,7 @@ def test_every_page_up_to_the_end_in_german(spoken: Protocol, browser: NewBrowse
     assert '<input type="radio" name="about-screen" value="a phone"><span>Handy</span>' in about
     assert "<em>genau</em>" in one.send("/about-you", **{"about-screen": "a phone"}).text
     with store.read() as session:
-        assert session.scalars(select(Answered.answer)).all() == ["a phone"]  # as the study calls it
+        assert session.scalars(select(DemographicAnswer.answer)).all() == ["a phone"]  # as the study calls it
     vote = one.go("/vote").text
     assert '"text": "Welches gef\\u00e4llt Ihnen?"' in vote
     assert "Augen zu." in vote
