@@ -120,6 +120,7 @@ function reveal(pair, pictures, decodeMs) {
   $("prompt").textContent = prompt;
   $("prompt").dataset.length = prompt.length > 220 ? "endless" : prompt.length > 90 ? "long" : "short";
   $("prompt").scrollTop = 0;
+  $("prompt").tabIndex = $("prompt").scrollHeight > $("prompt").clientHeight ? 0 : -1; // to be scrolled by keys
   $("count").textContent = say(practice ? "practice" : "count", { number: position + 1, total: ballot.total });
   $("progress").value = position;
   stage.show(pictures);

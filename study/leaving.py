@@ -41,6 +41,7 @@ def _end(person: Person, outcome: str) -> str:
         farewell=farewell(getattr(completion, outcome), outcome, person.source, person.received),
         next_one=_next_one(person.source, person.received.get("seat")),
         withdrawal=visitor.withdrawal_address(person),
+        outbox=visitor.outbox(person.voter_id) if person.voter_id else None,
     )
 
 

@@ -7,6 +7,7 @@ declined    somebody who did not agree; nothing of them is stored
 withdrawn   somebody who withdrew here; nothing leads from this cookie to what they were
 """
 
+import hashlib
 import secrets
 from dataclasses import asdict
 
@@ -98,3 +99,8 @@ def return_address(person: Person) -> str:
 def withdrawal_address(person: Person) -> str:
     """The link by which a person withdraws, whenever and wherever they like."""
     return url_for("leaving.withdraw", token=sign(secret_key(), "withdrawal", person.id))
+
+
+def outbox(voter_id: str) -> str:
+    """A name for a voter's answers in a browser that several people may use; it tells nothing else."""
+    return hashlib.sha256(f"outbox:{voter_id}".encode()).hexdigest()[:16]

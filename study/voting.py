@@ -1,6 +1,5 @@
 """The pages a voter sees. Nothing that leaves here names a method."""
 
-import hashlib
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
@@ -26,7 +25,6 @@ from study.delivery import send_picture
 from study.endings import report, skip
 from study.gallery import describe
 from study.languages import spoken
-from study.markdown import render
 from study.participants import find_voter
 from study.protocols import protocol_of
 from study.schema import Voter
@@ -142,8 +140,7 @@ def vote() -> str | AnyResponse:
         protocol=protocol,
         ballot=_as_json(ballot),
         asked=_asked(protocol),
-        break_text=render(protocol.breaks.text),
-        outbox=_outbox_of(voter),
+        outbox=visitor.outbox(voter.id),
         return_address=visitor.return_address(person),
     )
 
@@ -217,11 +214,6 @@ def picture(trial_id: str, side: str) -> AnyResponse:
     if key is None:
         abort(404)
     return send_picture(_store().served, key, current_app.config["SENDFILE"])
-
-
-def _outbox_of(voter: Voter) -> str:
-    """A name for the voter's answers in a browser that several people may use; it tells nothing else."""
-    return hashlib.sha256(f"outbox:{voter.id}".encode()).hexdigest()[:16]
 
 
 def _asked(protocol: Protocol) -> list[dict[str, Any]]:

@@ -291,3 +291,26 @@ def test_a_refused_answer_is_not_dropped_in_silence(voter: Voter) -> None:
     voter.page.get_by_role("link", name="Go on where you were").click()
     voter.page.get_by_role("link", name="Continue with pair 1").click()
     voter.wait_for_pair(1)
+
+
+def test_what_was_not_sent_before_the_end_is_sent_from_the_end_page(
+    browser: Any, serve: Callable[..., Any], gallery: Path, command: Callable[..., str], tmp_path: Path
+) -> None:
+    served = serve(gallery, toml="trials_per_voter = 1\n")
+    voter = Voter(browser, served.address)
+    voter.start()
+    lost = "**/trials/*/vote"
+    voter.page.route(lost, lambda route: (route.fetch(), route.abort()))  # the server has it, the page does not know
+    answer(voter, 1, "left")
+    voter.page.get_by_role("heading", name="Waiting for the connection").wait_for()
+    voter.page.get_by_role("button", name="Undo").click()
+    answer(voter, 1, "right")
+    voter.page.get_by_role("heading", name="Waiting for the connection").wait_for()
+    assert voter.page.evaluate(UNSENT) == 3
+    voter.page.unroute(lost)
+    voter.page.goto(f"{served.address}/vote")
+    voter.page.get_by_role("heading", name="Thank you!").wait_for()
+    wait_until_sent(voter.page)
+    (row,) = exported(command, served.folder, tmp_path / "v.jsonl")
+    assert (row["trial_id"], SIDES[row["winner"]]) == (next(iter(voter.picked)), "right")
+    voter.context.close()

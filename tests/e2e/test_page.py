@@ -245,6 +245,37 @@ def test_looking_closer_needs_neither_two_fingers_nor_dragging(voter: Voter) -> 
     assert page.locator("#zoom").inner_text() == "1×"
 
 
+def test_back_and_forward_and_reload_lead_to_the_pair_that_is_open(voter: Voter) -> None:
+    page = voter.page
+    answer(voter, 1)
+    voter.wait_for_pair(2)
+    trial = voter.trial()
+    page.keyboard.press("ArrowLeft")  # the first question only
+    page.reload()
+    voter.wait_for_pair(2)
+    assert (voter.trial(), question(voter)) == (trial, "Which picture do you prefer?")
+    page.get_by_role("button", name="Report", exact=True).click()
+    page.reload()
+    voter.wait_for_pair(2)
+    page.go_back()
+    page.get_by_role("link", name="Continue with pair 2").wait_for()
+    page.go_forward()
+    voter.wait_for_pair(2)
+    assert voter.trial() == trial
+    answer(voter, 2)
+    voter.wait_for_pair(3)
+    page.wait_for_load_state("networkidle")
+    page.go_back()
+    page.get_by_role("link", name="Continue with pair 3").wait_for()
+
+
+def test_a_page_from_the_back_forward_cache_asks_the_server_where_it_is(voter: Voter) -> None:
+    voter.wait_for_pair(1)
+    with voter.page.expect_navigation():
+        voter.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    voter.wait_for_pair(1)
+
+
 @pytest.fixture(scope="module")
 def large(
     serve: Callable[..., Any], build_gallery: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory
