@@ -300,7 +300,9 @@ def test_what_was_not_sent_before_the_end_is_sent_from_the_end_page(
     voter = Voter(browser, served.address)
     voter.start()
     lost = "**/trials/*/vote"
-    voter.page.route(lost, lambda route: (route.fetch(), route.abort()))  # the server has it, the page does not know
+    voter.page.route(
+        lost, lambda route: (route.fetch(), route.abort())
+    )  # the server has it, the page does not know
     answer(voter, 1, "left")
     voter.page.get_by_role("heading", name="Waiting for the connection").wait_for()
     voter.page.get_by_role("button", name="Undo").click()
