@@ -152,8 +152,9 @@ def test_the_whole_way_by_keyboard_alone_with_the_focus_always_seen(voter: Voter
                     const it = document.activeElement, style = getComputedStyle(it);
                     if (it === document.body) return ["", true, true];  // round the end of the page
                     const {width, height} = it.getBoundingClientRect();
-                    return [it.innerText || it.getAttribute("aria-label") || it.labels?.[0].innerText || "",
-                        style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2, width * height > 0];
+                    const outlined = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2;
+                    const name = it.innerText || it.getAttribute("aria-label") || it.labels?.[0].innerText;
+                    return [name || "", outlined, width * height > 0];
                 }"""
             )
             assert seen[1:] == [True, True], seen
