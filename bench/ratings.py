@@ -1,6 +1,6 @@
 """Time this package beside others on the same synthetic votes, in one run.
 
-    .venv/bin/python bench/ratings.py [--sizes 10000,80000] [--repeats 5] [--peers /tmp/peers]
+    .venv/bin/python bench/ratings.py [--sizes 10000,80000] [--repeats 5] [--peers /tmp/peers] [--only file]
 
 10 methods, 15 % ties, seed 0. Peers (evalica, choix, arena-rank) are imported from the site-packages of
 the virtual environment --peers if they are there, after our own; a peer that cannot be imported is named.
@@ -140,6 +140,12 @@ def ours(
         more[0, 0, 1] += 1
         fit_bradley_terry(type(counts)(counts.names, more))
 
+    cells = np.concatenate([counts.wins.ravel(), np.triu(counts.ties).ravel()])
+    cells = cells[cells > 0]
+
+    def draw_only() -> None:
+        np.random.default_rng(0).multinomial(round(cells.sum()), cells / cells.sum(), size=ROUNDS)
+
     def rate(**options: Any) -> elo.RatingTable:
         return elo.compute(votes, **options)
 
@@ -157,6 +163,7 @@ def ours(
         "sequential Elo": [("elo", "codes", lambda: sequential_elo(votes))],
         "bootstrap": [
             ("elo, over votes, rounds alone", "counts", lambda: bootstrap(counts, fitted, rounds=ROUNDS)),
+            ("numpy draws the counts, no fits", "counts", draw_only),
             ("elo, over votes, whole table", "codes", lambda: rate(bootstrap=ROUNDS, cluster="vote")),
             ("elo, over 500 judges, whole table", "codes", lambda: rate(bootstrap=ROUNDS, cluster="judge")),
         ],
@@ -195,6 +202,7 @@ def main() -> None:
     parser.add_argument("--sizes", default="10000,80000,1000000,10000000")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peers", type=Path, help="a virtual environment with the other packages")
+    parser.add_argument("--only", default="", help="only the questions with this in their name, such as file")
     options = parser.parse_args()
     if options.peers:
         sys.path += [str(path) for path in options.peers.glob("lib/python*/site-packages")]
@@ -208,6 +216,8 @@ def main() -> None:
             mine, _ = ours(lists, frame, Path(folder))
             others = peers(lists, frame, small=n <= 100_000)
             for question, contenders in mine.items():
+                if options.only not in question:
+                    continue
                 report(n, question, contenders + others.get(question, []), options.repeats)
 
 
