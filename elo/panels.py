@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
+from elo import existence
 from elo.counts import Counts, count
 from elo.subsets import only
 from elo.votes import Votes
@@ -14,7 +13,7 @@ def components(votes: Votes) -> list[Votes]:
 
     Each has its own methods only; one group, the usual case, is returned as it is.
     """
-    found = _groups(count(votes).number)
+    found = existence.components(count(votes).number.sum(axis=0))
     if len(found) == 1:
         return [votes]
     return [only(votes, inside[votes.a], "methods of another panel") for inside in found]
@@ -27,17 +26,8 @@ def split_counts(counts: Counts) -> list[Counts]:
             tuple(name for name, kept in zip(counts.names, inside, strict=True) if kept),
             counts.number[:, inside][:, :, inside],
         )
-        for inside in _groups(counts.number)
+        for inside in existence.components(counts.number.sum(axis=0))
     ]
-
-
-def _groups(number: np.ndarray) -> list[np.ndarray]:
-    """(3, m, m) cells → a mask (m,) for each group of methods that votes connect."""
-    met = number.sum(axis=0) > 0
-    group = np.arange(len(met))
-    for i, j in np.argwhere(met):
-        group[group == group[j]] = group[i]
-    return [group == g for g in dict.fromkeys(group.tolist())]
 
 
 def base_model(names: Sequence[str]) -> tuple[str, list[str]]:

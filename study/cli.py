@@ -18,6 +18,7 @@ import click
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
+from elo.options import BadInput
 from study import exclusions
 from study.config import STUDY_FILE, ConfigError, Protocol, read_protocol, starting_toml
 from study.exclusions import ExclusionError
@@ -33,12 +34,6 @@ from study.schema import GalleryRow
 from study.store import Store, StoreError, check_ready, migrate, open_store
 
 KEY_FILE = "secret.key"
-
-
-class BadInput(click.ClickException):
-    """One line on stderr, exit code 2."""
-
-    exit_code = 2
 
 
 @contextmanager
