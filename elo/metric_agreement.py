@@ -5,11 +5,16 @@ chosen (two-alternative accuracy, as of Zhang et al., CVPR 2018, arXiv:1801.0392
 so that a coin has ½. Its variance is that of a mean over clusters: by judge, by prompt, or by both as for
 ratings (`elo.sandwich`).
 
-Method by method: Kendall's τ_b and Spearman's ρ between the ratings and the means of the metric over the
-prompts that were voted on. Their intervals are percentiles of a bootstrap that draws prompts, the votes and
-the values on a prompt together: they tell of other prompts and the same people.
+Method by method: Kendall's τ_b and Spearman's ρ between the ratings and the means of the metric, over the
+methods that it has values for and the prompts that were voted on. Their intervals are percentiles of a
+bootstrap that draws prompts, the votes and the values on a prompt together: they tell of other prompts and
+the same people.
+
+A metric may lack values: one that measures the distance to full precision has none for that. Each is looked
+at on the votes that it can judge, and two are compared on those that both can.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +34,7 @@ from elo.paired import fit
 from elo.pairs import tested, wilson
 from elo.ranks import kendall, spearman
 from elo.rated import listed
-from elo.sandwich import combined, critical_value
+from elo.sandwich import critical_value
 from elo.subsets import only
 from elo.tables import clusters_told
 from elo.tally import tally
@@ -46,10 +51,13 @@ class MetricAgreement:
     """k metrics against the voters, the one that agrees most often first.
 
     lower        (k,) whether lower is better
+    votes        (k,) decided votes for whose two images the metric has values
+    methods      (k,) how many methods it ranks, which are those it has values for
     estimates    "accuracy", "kendall", "spearman" → (3, k): the value and the ends of its 95 % interval; NaN
                  where it cannot be told
-    p            (k,) that the metric agrees as often as the first one, corrected for all pairs (Holm)
-    settings     what was compared, ready for JSON. `ratings` is the share of the same votes that went to the
+    behind       (k,) how much less often it agrees than the first one, on the votes that both can judge
+    p            (k,) that there is no such difference, corrected for all pairs (Holm)
+    settings     what was compared, ready for JSON. `ratings` is the share of decided votes that went to the
                  method that rates higher: what a metric reaches that knows the methods and not the images.
                  `voters` is the share of two votes on the same two images that agree. None: cannot be told
     notes        what a reader must know, in sentences
@@ -57,7 +65,10 @@ class MetricAgreement:
 
     names: tuple[str, ...]
     lower: np.ndarray
+    votes: np.ndarray
+    methods: np.ndarray
     estimates: dict[str, np.ndarray]
+    behind: np.ndarray
     p: np.ndarray
     settings: dict[str, Any]
     notes: list[str]
@@ -67,9 +78,10 @@ class MetricAgreement:
         rows = []
         for i, name in enumerate(self.names):
             row: dict[str, Any] = {"metric": name, "better": "lower" if self.lower[i] else "higher"}
+            row |= {"votes": self.votes[i], "methods": self.methods[i]}
             for told, values in self.estimates.items():
                 row |= dict(zip((told, f"{told}_low", f"{told}_high"), values[:, i], strict=True))
-            rows.append(plain_row(row | {"p_as_the_first": self.p[i]}))
+            rows.append(plain_row(row | {"behind_the_first": self.behind[i], "p_holm": self.p[i]}))
         return rows
 
     def record(self) -> dict[str, Any]:
@@ -83,54 +95,58 @@ class MetricAgreement:
 
     def verdict(self) -> list[str]:
         """What it means, in sentences."""
-        said = []
-        first, others = self.names[0], list(zip(self.names[1:], self.p[1:] < 0.05, strict=True))
-        behind, level = ([name for name, sure in others if sure == wanted] for wanted in (True, False))
-        if behind:
-            said.append(f"Beyond chance, {first} agrees with the voters more often than {', '.join(behind)}.")
-        if level:
-            said.append(f"These votes do not tell {first} apart from {', '.join(level)}.")
+        first, sure = self.names[0], self.p < 0.05
         _, low, high = self.estimates["accuracy"]
-        coins = [self.names[i] for i in np.flatnonzero((low <= 0.5) & (high >= 0.5))]
-        against = [self.names[i] for i in np.flatnonzero(high < 0.5)]
-        if coins:
-            said.append(f"As far as these votes tell, no better than a coin: {', '.join(coins)}.")
-        if against:
-            said.append(f"Beyond chance against the voters: {', '.join(against)}. Is lower better (--lower)?")
-        return said
+        said = {
+            f"Beyond chance, {first} agrees with the voters more often than": sure & (self.behind > 0),
+            f"On the votes that both can judge, {first} is beyond chance behind": sure & (self.behind < 0),
+            f"These votes do not tell {first} apart from": ~sure & (np.arange(len(sure)) > 0),
+            "As far as these votes tell, no better than a coin:": (low <= 0.5) & (high >= 0.5),
+            "Beyond chance against the voters (is lower better? --lower):": high < 0.5,
+        }
+        return [
+            f"{told} {', '.join(self.names[i] for i in np.flatnonzero(who))}."
+            for told, who in said.items()
+            if who.any()
+        ]
 
 
 def compare_metrics(
     votes: Votes, metrics: Metrics, *, cluster: str = "auto", bootstrap: int = 1000, seed: int = 0
 ) -> MetricAgreement:
-    """Compare metrics with the votes for whose images all of them have values.
+    """Compare metrics with the votes for whose two images any of them has values.
 
     cluster    whom the intervals count, as of `elo.compute`
     bootstrap  rounds for the intervals of the rank correlations, 2 or more
 
     Raises SettingsError where votes and metrics have nothing in common, or the votes do not say the prompt.
     """
-    used, notes = _with_values(votes, metrics)
+    used = _with_values(votes, metrics)
     if (used.winner == TIE).all():
         raise SettingsError(f"{votes.source}: only ties among the votes that {metrics.source} has values for")
     decided = only(used, used.winner != TIE, "tie")
-    groups = choose_clusters(tally(decided), cluster)
-    notes += cluster_notes(tally(decided), groups)
-    chosen = np.where(decided.winner == LEFT, 1, -1)
-    agrees = (1 + chosen * _sign(*_values_of_votes(decided, metrics))) / 2
-    accuracy, covariance, clusters = _mean_by_cluster(agrees, decided, groups)
+    counted = tally(decided)
+    groups = choose_clusters(counted, cluster)
+    clusters = {group: len(counted.counts.by[group].labels) for group in groups} or {"vote": len(decided)}
     freedom = min(clusters.values()) - 1.0 if groups else float("inf")
-    correlations, record, told = _method_by_method(used, metrics, bootstrap, seed)
-    variance = np.diag(covariance)
-    error = np.sqrt(np.maximum(variance[:, None] + variance - 2 * covariance, 0))
-    _, p = tested(accuracy[:, None] - accuracy, error, freedom)
-    order = np.argsort(-accuracy, kind="stable")
-    estimates = {"accuracy": _interval(accuracy, variance, freedom, min(clusters.values()))} | correlations
+    agrees = _agrees(decided, metrics)
+    number = (~np.isnan(agrees)).sum(axis=1)
+    share, variance = _mean_by_cluster(agrees, decided, groups)
+    order = np.argsort(-share, kind="stable")[: np.count_nonzero(number)]
+    behind, p = _behind_the_first(agrees[order], decided, groups, freedom)
+    correlations, methods, record, notes = _method_by_method(used, metrics, bootstrap, seed)
+    estimates = {"accuracy": _interval(share, variance, freedom, min(clusters.values()))} | correlations
+    nothing = [metrics.names[i] for i in np.flatnonzero(number == 0)]
+    if nothing:
+        notes.append(f"No decided vote has values of {', '.join(nothing)} for both images.")
     return MetricAgreement(
         names=tuple(metrics.names[i] for i in order),
         lower=metrics.lower[order],
+        votes=number[order],
+        methods=methods[order],
         estimates={name: values[:, order] for name, values in estimates.items()},
-        p=p[order[0], order],
+        behind=behind,
+        p=p,
         settings={
             "votes": len(decided),
             "ties": len(used) - len(decided),
@@ -145,57 +161,53 @@ def compare_metrics(
             "source": votes.source,
             "metrics": metrics.source,
         },
-        notes=notes + told,
+        notes=cluster_notes(counted, groups) + notes,
     )
 
 
-def _with_values(votes: Votes, metrics: Metrics) -> tuple[Votes, list[str]]:
-    """The votes for whose two images all metrics have values, and which metrics have fewest of them."""
+def _with_values(votes: Votes, metrics: Metrics) -> Votes:
+    """The votes for whose two images a metric has values."""
     if votes.prompt is None:
         raise SettingsError(f"{votes.source}: the votes do not say the prompt, so no image has values")
-    i, j, prompt = _images(votes, metrics)
-    there = (i >= 0) & (j >= 0) & (prompt >= 0)
-    value = ~np.isnan(metrics.value)
-    known = there & value[:, i, prompt] & value[:, j, prompt]
-    if not known.all(axis=0).any():
+    left, right = _values(votes, metrics)
+    known = ~np.isnan(left + right).all(axis=0)
+    if not known.any():
         names = (metrics.methods, votes.names, metrics.prompts, votes.labels["prompt"])
-        here, there_, prompts, asked = (listed(some[:SHOWN]) for some in names)
+        here, voted, prompts, asked = (listed(some[:SHOWN]) for some in names)
         raise SettingsError(
-            f"{metrics.source}: no vote of {votes.source} has values of all metrics for both images; methods "
-            f"here are {here}, there {there_}; prompts here {prompts}, there {asked}"
+            f"{metrics.source}: no values for both images of any vote in {votes.source}; methods here are "
+            f"{here}, there {voted}; prompts here {prompts}, there {asked}"
         )
-    number = known.sum(axis=1)
-    notes = [
-        f"{name} has values for {n} of {len(votes)} votes; all are compared on those that all can judge."
-        for name, n in zip(metrics.names, number, strict=True)
-        if n < number.max()
-    ]
-    return only(votes, known.all(axis=0), "without values of all metrics"), notes
+    return only(votes, known, "without values")
 
 
-def _images(votes: Votes, metrics: Metrics) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where in the array of values the left and the right method and the prompt of each vote stand, or −1."""
-    method, prompt = (
-        np.array([at.get(name, -1) for name in names] + [-1])
-        for names, at in (
-            (votes.names, {name: i for i, name in enumerate(metrics.methods)}),
-            (votes.labels["prompt"], {name: i for i, name in enumerate(metrics.prompts)}),
-        )
-    )
-    return method[votes.a], method[votes.b], prompt[votes.prompt]
+def _values(votes: Votes, metrics: Metrics) -> tuple[np.ndarray, np.ndarray]:
+    """(k, n) values of the left and of the right image of each vote, higher is better; NaN where unknown."""
+    better = _better(votes, metrics)
+    prompt = codes_of(votes, "prompt")
+    return better[:, votes.a, prompt], better[:, votes.b, prompt]
 
 
-def _better(metrics: Metrics) -> np.ndarray:
-    """(k, methods, prompts): values of which higher is better; infinite ones are only very large."""
+def _better(votes: Votes, metrics: Metrics) -> np.ndarray:
+    """(k, m, prompts + 1) values of the methods and prompts of the votes, higher is better.
+
+    NaN where unknown, as for the unknown prompt, which is the last one. Infinite values are only very large.
+    """
+    places = []
+    for names, theirs in ((votes.names, metrics.methods), (votes.labels["prompt"], metrics.prompts)):
+        at = {name: i for i, name in enumerate(theirs)}
+        places.append([at.get(name, len(theirs)) for name in names])
     value = np.where(metrics.lower[:, None, None], -metrics.value, metrics.value)
-    return np.nan_to_num(value, nan=np.nan, posinf=1e300, neginf=-1e300)
+    value = np.nan_to_num(value, nan=np.nan, posinf=1e300, neginf=-1e300)
+    value = np.pad(value, ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    return value[:, places[0]][:, :, [*places[1], len(metrics.prompts)]]
 
 
-def _values_of_votes(votes: Votes, metrics: Metrics) -> tuple[np.ndarray, np.ndarray]:
-    """(k, n) values of the left and of the right image of each vote."""
-    i, j, prompt = _images(votes, metrics)
-    better = _better(metrics)
-    return better[:, i, prompt], better[:, j, prompt]
+def _agrees(votes: Votes, metrics: Metrics) -> np.ndarray:
+    """(k, n): 1 if the metric prefers what was chosen, 0 if the other, ½ if neither; NaN without values."""
+    left, right = _values(votes, metrics)
+    chosen = np.where(votes.winner == LEFT, 1, -1)
+    return np.where(np.isnan(left + right), np.nan, (1 + chosen * _sign(left, right)) / 2)
 
 
 def _sign(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -204,23 +216,43 @@ def _sign(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def _mean_by_cluster(
-    agrees: np.ndarray, votes: Votes, groups: Sequence[str]
-) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
-    """(k, n) → means (k,), their covariance (k, k) by clusters, and how many of these there are."""
-    mean, n = agrees.mean(axis=1), len(votes)
-    apart = (agrees - mean[:, None]) / n
-    parts, clusters = [], {}
+    values: np.ndarray, votes: Votes, groups: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(k, n), NaN where unknown → means (k,) of what is known and their variances, as of `elo.sandwich`."""
+    known = ~np.isnan(values)
+    number = known.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(known, values, 0).sum(axis=1) / number
+        apart = np.where(known, values - mean[:, None], 0) / number[:, None]
+    by_vote = (apart**2).sum(axis=1)
+    parts = []
     for group in groups:
         codes = own_cluster_if_unknown(codes_of(votes, group), len(votes.labels[group]))
-        g = clusters[group] = int(codes.max()) + 1
+        g = int(codes.max()) + 1
         summed = np.stack([np.bincount(codes, row, minlength=g) for row in apart])
-        parts.append(summed @ summed.T * (g / (g - 1)))
-    return mean, combined(apart @ apart.T, parts), clusters or {"vote": n}
+        parts.append((summed**2).sum(axis=1) * (g / (g - 1)))
+    if not parts:
+        return mean, by_vote
+    return mean, np.maximum(sum(parts, -by_vote * (len(parts) - 1)), 0)
+
+
+def _behind_the_first(
+    agrees: np.ndarray, votes: Votes, groups: Sequence[str], freedom: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """(k,) how much less often than the first each agrees on the votes of both, and Holm's p (see `p`)."""
+    k = len(agrees)
+    difference, error = np.zeros((k, k)), np.full((k, k), np.inf)
+    for i, j in itertools.combinations(range(k), 2):
+        found, variance = _mean_by_cluster((agrees[i] - agrees[j])[None], votes, groups)
+        if not np.isnan(found[0]):
+            difference[i, j], error[i, j] = found[0], np.sqrt(variance[0])
+    _, p = tested(difference, error, freedom)
+    return difference[0], p[0]
 
 
 def _interval(share: np.ndarray, variance: np.ndarray, freedom: float, fewest: int) -> np.ndarray:
     """(3, k): shares and ends of 95 % intervals; Wilson's of the fewest clusters where all agree."""
-    half = critical_value(freedom) * np.sqrt(np.maximum(variance, 0))
+    half = critical_value(freedom) * np.sqrt(variance)
     low, high = np.maximum(share - half, 0), np.minimum(share + half, 1)
     same = variance <= 0
     low[same], high[same] = wilson(share[same], np.full(same.sum(), fewest))
@@ -242,45 +274,49 @@ def _voters_agree(votes: Votes) -> float | None:
 
 def _method_by_method(
     votes: Votes, metrics: Metrics, rounds: int, seed: int
-) -> tuple[dict[str, np.ndarray], dict[str, Any], list[str]]:
-    """Rank correlations (3, k) as of `estimates`, what they were made with, and what to say of them."""
+) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any], list[str]]:
+    """Rank correlations (3, k) as of `estimates`, the number of methods (k,), settings, and notes."""
     found = {name: np.full((3, len(metrics.names)), np.nan) for name in CORRELATIONS}
     record: dict[str, Any] = {"ratings": None, "resampled": None, "rounds": 0, "rounds_without_maximum": 0}
+    better = _better(votes, metrics)[:, :, :-1]
+    ranked = ~np.isnan(better).all(axis=2)
+    methods = ranked.sum(axis=1)
     counted = tally(votes)
     try:
         fitted = fit(counted.counts)
     except NoMaximum as error:
-        return found, record, ["No rank correlation: these votes have no finite ratings.", *error.reasons]
+        notes = ["No rank correlation: these votes have no finite ratings.", *error.reasons]
+        return found, methods, record, notes
     theta = fitted.log_strength.round(9)  # equal methods differ by rounding
     decided = votes.winner != TIE
     chosen = np.where(votes.winner == LEFT, 1, -1)[decided]
     record["ratings"] = float((1 + chosen * _sign(theta[votes.a], theta[votes.b])[decided]).mean() / 2)
-    if len(theta) < FEWEST:
-        return found, record, [f"No rank correlation of fewer than {FEWEST} methods."]
-    method = [metrics.methods.index(name) for name in votes.names]
-    prompt = [metrics.prompts.index(name) for name in votes.labels["prompt"]]
-    value = _better(metrics)[:, method][:, :, prompt]
-    whole = ~np.isnan(value).any(axis=(0, 1))
-    if not whole.any():
-        return found, record, ["No rank correlation: no prompt has values of all metrics for all methods."]
-    value = value[:, :, whole]
-    if len(prompt) < 2:
-        rounds = 0
-    none = np.empty((0, len(metrics.names)))
-    draws = {name: [none] for name in CORRELATIONS}
+    whole = {
+        k: ~np.isnan(better[k, ranked[k]]).any(axis=0) for k in range(len(methods)) if methods[k] >= FEWEST
+    }
+    values = {k: better[k, ranked[k]][:, prompts] for k, prompts in whole.items() if prompts.any()}
+    left_out = [name for k, name in enumerate(metrics.names) if k not in values]
+    notes = [
+        f"No rank correlation of {', '.join(left_out)}: it takes {FEWEST} methods with values on one prompt."
+    ]
+    draws: dict[tuple[str, int], list[np.ndarray]] = {(name, k): [] for name in CORRELATIONS for k in values}
+    rounds = rounds if values and len(votes.labels["prompt"]) > 1 else 0
     for weights, of_round in draw_rounds(counted.counts, fitted, rounds, "prompt", seed):
-        share = weights[:, whole] / np.maximum(weights[:, whole].sum(axis=1, keepdims=True), 1)
-        there = np.einsum("rg,kmg->rkm", share, value, optimize=True)
-        for name, correlation in CORRELATIONS.items():
-            draws[name].append(correlation(of_round[:, None], there))
-    for name, correlation in CORRELATIONS.items():
-        drawn = np.concatenate(draws[name])
-        known = ~np.isnan(drawn).all(axis=1)
-        found[name] = np.stack([correlation(theta, value.mean(axis=2)), *percentile_intervals(drawn[known])])
-    record |= {"resampled": "prompt", "rounds": rounds, "rounds_without_maximum": int((~known).sum())}
-    missing = int((~whole).sum())
-    notes = [f"Rank correlations leave out {missing} prompts that lack a value."] if missing else []
-    return found, record, notes
+        record["rounds_without_maximum"] += int(np.isnan(of_round[:, 0]).sum())
+        for k, value in values.items():
+            weight = weights[:, whole[k]]
+            means = weight @ value.T / np.maximum(weight.sum(axis=1, keepdims=True), 1)
+            for name, correlation in CORRELATIONS.items():
+                draws[name, k].append(correlation(of_round[:, ranked[k]], means))
+    for (name, k), parts in draws.items():
+        drawn = np.concatenate([[], *parts])
+        ends = percentile_intervals(drawn[~np.isnan(drawn), None])
+        found[name][:, k] = (
+            CORRELATIONS[name](theta[ranked[k]], values[k].mean(axis=1)),
+            *np.concatenate(ends),
+        )
+    record |= {"resampled": "prompt" if rounds else None, "rounds": rounds}
+    return found, methods, record, notes if left_out else []
 
 
 def to_csv(found: MetricAgreement) -> str:
@@ -302,22 +338,15 @@ def to_terminal(found: MetricAgreement) -> str:
         (
             name,
             "lower" if found.lower[i] else "higher",
+            str(found.votes[i]),
             *_with_interval(100 * found.estimates["accuracy"][:, i], "{:.1f}"),
+            str(found.methods[i]),
             *_with_interval(found.estimates["kendall"][:, i], "{:.2f}"),
             *_with_interval(found.estimates["spearman"][:, i], "{:.2f}"),
         )
         for i, name in enumerate(found.names)
     ]
-    heads = (
-        "metric",
-        "better",
-        "agrees %",
-        "95 % interval",
-        "Kendall τ",
-        "interval",
-        "Spearman ρ",
-        "interval",
-    )
+    heads = ("metric", "better", "votes", "agrees %", "interval", "methods", "τ", "interval", "ρ", "interval")
     return rendered(
         table_of(heads, rows), below=_told(found.settings), notes=[*found.verdict(), *found.notes]
     )
@@ -339,6 +368,8 @@ def _told(s: Mapping[str, Any]) -> list[str]:
         ),
         f"Intervals: 95 % over {clusters_told(s)}{rounds if s['rounds'] else ''}.",
     ]
+    if s["rounds"]:
+        said.append("τ is Kendall's and ρ is Spearman's rank correlation of ratings and means over prompts.")
     if s["ratings"] is not None:
         said.append(
             f"The ratings of these votes, which know the method and not the image, agree with "

@@ -113,8 +113,7 @@ def _in_blocks(
                 change -= step * np.tanh(of_i - of_j)
                 ratings[i], ratings[j] = of_i + change, of_j - change
         end = ratings.reshape(blocks, m)
-        settled = sweep > 0 and np.abs(end[:-1] - start[1:]).max() <= SEAM
-        if settled:
+        if sweep and np.abs(end[:-1] - start[1:]).max() <= SEAM:
             return end[-1]
         start[1:] = end[:-1]
     return _one_by_one(u, a, b, winner, step, gains)

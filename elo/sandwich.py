@@ -58,18 +58,13 @@ def sandwich(counts: Counts, fitted: Fit, groups: Sequence[str] = ()) -> Sandwic
     number = counts.number.reshape(-1, 1)
     by_vote = moves.T @ (number * moves)
     parts = [_by_cluster(counts.by[group], moves) for group in groups]
-    total = combined(by_vote, parts)
+    total = by_vote if not parts else sum(parts, np.zeros_like(by_vote)) - by_vote * (len(parts) - 1)
+    if len(parts) > 1:
+        values, vectors = np.linalg.eigh(total)
+        total = (vectors * np.maximum(values, 0)) @ vectors.T
     clusters = {group: len(counts.by[group].labels) for group in groups} or {"vote": round(counts.total)}
     freedom = min(clusters.values()) - 1.0 if groups else float("inf")
     return Sandwich(fitted.names, total, by_vote, clusters, freedom)
-
-
-def combined(by_vote: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Covariance if votes are independent (no part), by one group, or by two: V₁ + V₂ − V_vote, clipped."""
-    if len(parts) < 2:
-        return parts[0] if parts else by_vote
-    values, vectors = np.linalg.eigh(sum(parts, np.zeros_like(by_vote)) - by_vote * (len(parts) - 1))
-    return np.asarray((vectors * np.maximum(values, 0)) @ vectors.T)
 
 
 def critical_value(freedom: float, level: float = 0.95) -> float:

@@ -65,7 +65,7 @@ def test_the_truth_agrees_as_often_as_it_can_and_noise_as_a_coin(images):
     said = " ".join(found.verdict())
     for words in ("truth agrees with the voters more often than noise, upside_down", "a coin: noise"):
         assert words in said
-    assert "against the voters: upside_down. Is lower better (--lower)?" in said
+    assert "against the voters (is lower better? --lower): upside_down." in said
 
 
 def test_lower_is_better_turns_a_metric_round(images):
@@ -152,17 +152,40 @@ def test_intervals_cover_where_judges_and_prompts_differ_and_those_of_votes_do_n
     assert covered["vote"] < 110
 
 
-def test_votes_without_a_value_of_every_metric_are_counted_and_the_metric_named(images):
-    frame, _ = voted(images, 600, np.random.default_rng(6), ties=0)
-    some = images.assign(truth=images["truth"].where(images["prompt_id"].astype(int) < 30))
-    some = some[some["method"] != "d"]
-    found = compare_metrics(read_votes(frame), read_metrics(some), bootstrap=50)
-    kept = frame[(frame["prompt_id"].astype(int) < 30) & (frame[["left", "right"]] != "d").all(axis=1)]
-    assert found.settings["votes"] == len(kept)
-    assert found.settings["left_out"] == {"without values of all metrics": 600 - len(kept)}
-    assert found.notes[0].startswith(f"truth has values for {len(kept)} of 600 votes")
-    alone = compare_metrics(read_votes(kept), read_metrics(some), bootstrap=50)
-    np.testing.assert_allclose(found.estimates["accuracy"], alone.estimates["accuracy"])
+def test_a_metric_without_values_for_some_images_is_looked_at_where_it_has_them(images):
+    """As a distance to the images of method a, which a itself does not have."""
+    frame, _ = voted(images, 1500, np.random.default_rng(6))
+    some = images.assign(distance=images["truth"].where(images["method"] != "a"))
+    found = compare_metrics(read_votes(frame), read_metrics(some), bootstrap=100)
+    kept = frame[(frame[["left", "right"]] != "a").all(axis=1)]
+    alone = compare_metrics(read_votes(kept), read_metrics(some), bootstrap=100)
+    at, there = found.names.index("distance"), alone.names.index("distance")
+    assert found.votes[at] == alone.votes[there] == (kept["winner"] != "tie").sum()
+    assert found.votes[found.names.index("truth")] == (frame["winner"] != "tie").sum()
+    assert (found.methods[at], found.methods[found.names.index("noise")]) == (3, 4)
+    assert estimate(found, "distance")[0] == pytest.approx(estimate(alone, "truth")[0])
+    # On the votes of both, the two are one metric.
+    assert {found.names[0], found.names[1]} == {"truth", "distance"}
+    assert (found.behind[:2], found.p[:2].tolist()) == (pytest.approx([0, 0]), [1, 1])
+    assert found.behind[2] == pytest.approx(
+        estimate(alone if found.names[0] == "distance" else found, "truth")[0]
+        - estimate(alone if found.names[0] == "distance" else found, "noise")[0]
+    )
+    # Of the ratings of all votes, those of the three methods.
+    theta = fit(count(read_votes(frame))).log_strength[1:]
+    means = some.groupby("method")["distance"].mean()[NAMES[1:]]
+    assert estimate(found, "distance", "kendall")[0] == pytest.approx(kendalltau(theta, means).statistic)
+
+
+def test_votes_and_metrics_without_any_values_are_named(images):
+    frame, _ = voted(images, 600, np.random.default_rng(6))
+    some = images.assign(upside_down=images["upside_down"].where(images["method"] == "a"))
+    found = compare_metrics(read_votes(frame), read_metrics(some[some["method"] != "d"]), bootstrap=50)
+    kept = frame[(frame[["left", "right"]] != "d").all(axis=1)]
+    assert found.settings["votes"] == (kept["winner"] != "tie").sum()
+    assert found.settings["left_out"] == {"without values": 600 - len(kept)}
+    assert found.names == ("truth", "noise")
+    assert "No decided vote has values of upside_down for both images." in found.notes
 
 
 def test_infinite_values_are_very_large_ones(images):
@@ -188,7 +211,8 @@ def test_what_cannot_be_told_is_said(images):
     assert (value, high) == (1, pytest.approx(1))
     assert low == pytest.approx(30 / (30 + 1.959964**2), abs=1e-6)  # Wilson's, where all agree
     other = pd.concat([frame, frame.assign(winner="right")])
-    assert "No rank correlation of fewer than 3 methods." in compare_metrics(read_votes(other), metrics).notes
+    notes = " ".join(compare_metrics(read_votes(other), metrics).notes)
+    assert "No rank correlation of truth, noise, upside_down: it takes 3 methods" in notes
     text = to_terminal(found)
     assert "—" in text
     assert json.loads(to_json(found))["metrics"][0]["kendall"] is None
@@ -198,7 +222,7 @@ def test_what_cannot_be_told_is_said(images):
     "change,words",
     [
         ({"prompt_id": None}, "do not say the prompt"),
-        ({"left": "x", "right": "y"}, "no vote of DataFrame has values of all metrics for both images"),
+        ({"left": "x", "right": "y"}, "DataFrame: no values for both images of any vote in DataFrame"),
         ({"prompt_id": "p1"}, "prompts here '0', '1', '10', there 'p1'"),
         ({"winner": "tie"}, "only ties"),
     ],
