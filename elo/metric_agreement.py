@@ -27,12 +27,12 @@ from elo.counts import LEFT, TIE, codes_of, own_cluster_if_unknown
 from elo.errors import SettingsError
 from elo.existence import NoMaximum
 from elo.formats import csv_of, dumps
-from elo.intervals import choose_clusters, draw_rounds, percentile_intervals
-from elo.metrics import Metrics
+from elo.intervals import choose_clusters
+from elo.metrics import Metrics, better, values_of_votes
 from elo.notes import cluster_notes
-from elo.paired import fit
+from elo.paired import Fit, fit
 from elo.pairs import tested, wilson
-from elo.ranks import kendall, spearman
+from elo.ranks import CORRELATIONS, WHY_NOT, rank_correlations, ranked
 from elo.rated import listed
 from elo.sandwich import critical_value
 from elo.subsets import only
@@ -42,8 +42,6 @@ from elo.terminal import rendered, table_of
 from elo.votes import Votes
 
 SHOWN = 3  # names in a message
-FEWEST = 3  # methods of which a rank correlation says anything
-CORRELATIONS = {"kendall": kendall, "spearman": spearman}
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,8 +132,23 @@ def compare_metrics(
     share, variance = _mean_by_cluster(agrees, decided, groups)
     order = np.argsort(-share, kind="stable")[: np.count_nonzero(number)]
     behind, p = _behind_the_first(agrees[order], decided, groups, freedom)
-    correlations, methods, record, notes = _method_by_method(used, metrics, bootstrap, seed)
-    estimates = {"accuracy": _interval(share, variance, freedom, min(clusters.values()))} | correlations
+    notes = cluster_notes(counted, groups)
+    estimates = {"accuracy": _interval(share, variance, freedom, min(clusters.values()))}
+    value, counts = better(metrics, used)[:, :, :-1], tally(used).counts
+    rounds = bootstrap if len(used.labels["prompt"]) > 1 else 0
+    ratings, lost = None, 0
+    try:
+        fitted = fit(counts)
+    except NoMaximum as error:
+        estimates |= dict.fromkeys(CORRELATIONS, np.full((3, len(value)), np.nan))
+        notes += ["No rank correlation: these votes have no finite ratings.", *error.reasons]
+    else:
+        ratings = _ratings_agree(decided, fitted)
+        correlations, lost = rank_correlations(value, counts, fitted, rounds, seed)
+        estimates |= correlations
+        few = [metrics.names[k] for k in np.flatnonzero(np.isnan(correlations["kendall"][0]))]
+        if few:
+            notes.append(f"No rank correlation of {', '.join(few)}: {WHY_NOT}.")
     nothing = [metrics.names[i] for i in np.flatnonzero(number == 0)]
     if nothing:
         notes.append(f"No decided vote has values of {', '.join(nothing)} for both images.")
@@ -143,7 +156,7 @@ def compare_metrics(
         names=tuple(metrics.names[i] for i in order),
         lower=metrics.lower[order],
         votes=number[order],
-        methods=methods[order],
+        methods=ranked(value).sum(axis=1)[order],
         estimates={name: values[:, order] for name, values in estimates.items()},
         behind=behind,
         p=p,
@@ -153,15 +166,18 @@ def compare_metrics(
             "methods": len(used.names),
             "prompts": len(used.labels["prompt"]),
             "voters": _voters_agree(decided),
-            **record,
+            "ratings": ratings,
             "clusters": clusters,
+            "resampled": "prompt" if ratings is not None and rounds else None,
+            "rounds": rounds if ratings is not None else 0,
+            "rounds_without_maximum": lost,
             "seed": seed,
             "question": votes.question,
             "left_out": dict(used.left_out),
             "source": votes.source,
             "metrics": metrics.source,
         },
-        notes=cluster_notes(counted, groups) + notes,
+        notes=notes,
     )
 
 
@@ -169,7 +185,7 @@ def _with_values(votes: Votes, metrics: Metrics) -> Votes:
     """The votes for whose two images a metric has values."""
     if votes.prompt is None:
         raise SettingsError(f"{votes.source}: the votes do not say the prompt, so no image has values")
-    left, right = _values(votes, metrics)
+    left, right = values_of_votes(metrics, votes)
     known = ~np.isnan(left + right).all(axis=0)
     if not known.any():
         names = (metrics.methods, votes.names, metrics.prompts, votes.labels["prompt"])
@@ -181,31 +197,9 @@ def _with_values(votes: Votes, metrics: Metrics) -> Votes:
     return only(votes, known, "without values")
 
 
-def _values(votes: Votes, metrics: Metrics) -> tuple[np.ndarray, np.ndarray]:
-    """(k, n) values of the left and of the right image of each vote, higher is better; NaN where unknown."""
-    better = _better(votes, metrics)
-    prompt = codes_of(votes, "prompt")
-    return better[:, votes.a, prompt], better[:, votes.b, prompt]
-
-
-def _better(votes: Votes, metrics: Metrics) -> np.ndarray:
-    """(k, m, prompts + 1) values of the methods and prompts of the votes, higher is better.
-
-    NaN where unknown, as for the unknown prompt, which is the last one. Infinite values are only very large.
-    """
-    places = []
-    for names, theirs in ((votes.names, metrics.methods), (votes.labels["prompt"], metrics.prompts)):
-        at = {name: i for i, name in enumerate(theirs)}
-        places.append([at.get(name, len(theirs)) for name in names])
-    value = np.where(metrics.lower[:, None, None], -metrics.value, metrics.value)
-    value = np.nan_to_num(value, nan=np.nan, posinf=1e300, neginf=-1e300)
-    value = np.pad(value, ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)
-    return value[:, places[0]][:, :, [*places[1], len(metrics.prompts)]]
-
-
 def _agrees(votes: Votes, metrics: Metrics) -> np.ndarray:
     """(k, n): 1 if the metric prefers what was chosen, 0 if the other, ½ if neither; NaN without values."""
-    left, right = _values(votes, metrics)
+    left, right = values_of_votes(metrics, votes)
     chosen = np.where(votes.winner == LEFT, 1, -1)
     return np.where(np.isnan(left + right), np.nan, (1 + chosen * _sign(left, right)) / 2)
 
@@ -259,6 +253,14 @@ def _interval(share: np.ndarray, variance: np.ndarray, freedom: float, fewest: i
     return np.stack([share, low, high])
 
 
+def _ratings_agree(votes: Votes, fitted: Fit) -> float:
+    """Share of decided votes for the method that rates higher; equal ones count half."""
+    rating = dict(zip(fitted.names, fitted.log_strength.round(9), strict=True))  # equal but for rounding
+    theta = np.array([rating[name] for name in votes.names])
+    chosen = np.where(votes.winner == LEFT, 1, -1)
+    return float((1 + chosen * _sign(theta[votes.a], theta[votes.b])).mean() / 2)
+
+
 def _voters_agree(votes: Votes) -> float | None:
     """Share of two decided votes on the same two images that agree; None where no images have two."""
     first, second = np.minimum(votes.a, votes.b), np.maximum(votes.a, votes.b)
@@ -270,53 +272,6 @@ def _voters_agree(votes: Votes) -> float | None:
     won = np.bincount(which, (votes.winner == LEFT) == (votes.a == first))
     pairs = (number * (number - 1)).sum()
     return float((won * (won - 1) + (number - won) * (number - won - 1)).sum() / pairs) if pairs else None
-
-
-def _method_by_method(
-    votes: Votes, metrics: Metrics, rounds: int, seed: int
-) -> tuple[dict[str, np.ndarray], np.ndarray, dict[str, Any], list[str]]:
-    """Rank correlations (3, k) as of `estimates`, the number of methods (k,), settings, and notes."""
-    found = {name: np.full((3, len(metrics.names)), np.nan) for name in CORRELATIONS}
-    record: dict[str, Any] = {"ratings": None, "resampled": None, "rounds": 0, "rounds_without_maximum": 0}
-    better = _better(votes, metrics)[:, :, :-1]
-    ranked = ~np.isnan(better).all(axis=2)
-    methods = ranked.sum(axis=1)
-    counted = tally(votes)
-    try:
-        fitted = fit(counted.counts)
-    except NoMaximum as error:
-        notes = ["No rank correlation: these votes have no finite ratings.", *error.reasons]
-        return found, methods, record, notes
-    theta = fitted.log_strength.round(9)  # equal methods differ by rounding
-    decided = votes.winner != TIE
-    chosen = np.where(votes.winner == LEFT, 1, -1)[decided]
-    record["ratings"] = float((1 + chosen * _sign(theta[votes.a], theta[votes.b])[decided]).mean() / 2)
-    whole = {
-        k: ~np.isnan(better[k, ranked[k]]).any(axis=0) for k in range(len(methods)) if methods[k] >= FEWEST
-    }
-    values = {k: better[k, ranked[k]][:, prompts] for k, prompts in whole.items() if prompts.any()}
-    left_out = [name for k, name in enumerate(metrics.names) if k not in values]
-    notes = [
-        f"No rank correlation of {', '.join(left_out)}: it takes {FEWEST} methods with values on one prompt."
-    ]
-    draws: dict[tuple[str, int], list[np.ndarray]] = {(name, k): [] for name in CORRELATIONS for k in values}
-    rounds = rounds if values and len(votes.labels["prompt"]) > 1 else 0
-    for weights, of_round in draw_rounds(counted.counts, fitted, rounds, "prompt", seed):
-        record["rounds_without_maximum"] += int(np.isnan(of_round[:, 0]).sum())
-        for k, value in values.items():
-            weight = weights[:, whole[k]]
-            means = weight @ value.T / np.maximum(weight.sum(axis=1, keepdims=True), 1)
-            for name, correlation in CORRELATIONS.items():
-                draws[name, k].append(correlation(of_round[:, ranked[k]], means))
-    for (name, k), parts in draws.items():
-        drawn = np.concatenate([[], *parts])
-        ends = percentile_intervals(drawn[~np.isnan(drawn), None])
-        found[name][:, k] = (
-            CORRELATIONS[name](theta[ranked[k]], values[k].mean(axis=1)),
-            *np.concatenate(ends),
-        )
-    record |= {"resampled": "prompt" if rounds else None, "rounds": rounds}
-    return found, methods, record, notes if left_out else []
 
 
 def to_csv(found: MetricAgreement) -> str:

@@ -15,10 +15,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from elo.counts import codes_of
 from elo.errors import MetricsError
 from elo.rated import listed
 from elo.reading import Reading, decimals, encode, numbers
 from elo.sources import open_source
+from elo.votes import Votes
 
 KEYS = ("method", "prompt_id")
 # Where lower is better; the first word of a metric's name counts (lpips-vgg, FID_to_fp16).
@@ -73,6 +75,28 @@ def read_metrics(source: Any, *, lower: Iterable[str] = ()) -> Metrics:
         columns = [image.assign(metric=name, value=decimals(reading, name)) for name in metrics]
         rows = pd.concat(columns) if columns else image.assign(metric="", value=np.nan)
     return _arranged(reading, rows.dropna(subset="value"), set(lower))
+
+
+def better(metrics: Metrics, votes: Votes) -> np.ndarray:
+    """(k, m, prompts + 1) values for the methods and prompts of the votes, where higher is better.
+
+    NaN where unknown, as for an unknown prompt (code −1, so the last one). Infinite values, as of the PSNR of
+    an image with itself, are only very large, so that they have a mean.
+    """
+    places = []
+    for names, ours in ((votes.names, metrics.methods), (votes.labels["prompt"], metrics.prompts)):
+        at = {name: i for i, name in enumerate(ours)}
+        places.append([at.get(name, len(ours)) for name in names])
+    value = np.where(metrics.lower[:, None, None], -metrics.value, metrics.value)
+    value = np.nan_to_num(value, nan=np.nan, posinf=1e300, neginf=-1e300)
+    value = np.pad(value, ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    return value[:, places[0]][:, :, [*places[1], len(metrics.prompts)]]
+
+
+def values_of_votes(metrics: Metrics, votes: Votes) -> tuple[np.ndarray, np.ndarray]:
+    """(k, n) values of the left and of the right image of each vote, as of `better`."""
+    value, prompt = better(metrics, votes), codes_of(votes, "prompt")
+    return value[:, votes.a, prompt], value[:, votes.b, prompt]
 
 
 def _names(reading: Reading, name: str) -> np.ndarray:
