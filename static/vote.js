@@ -141,6 +141,7 @@ function rest() {
   cover(outbox.failing ? "rest" : null);
   if (outbox.size > 0) return;
   if (ballot.finished) location.replace(page.dataset.done);
+  else if (ballot.paused) location.replace(page.dataset.home); // which says so
   else askAgain();
 }
 

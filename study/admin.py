@@ -27,9 +27,11 @@ from werkzeug.wrappers import Response as AnyResponse
 from study import telling
 from study.exclusions import ExclusionError, exclude, lift
 from study.export import WRITERS, card_of, stream_votes
+from study.gate import AFTER, turn
 from study.live import Live, Look, mark_of
 from study.logins import sign_out, signed_in, use_password
 from study.progress import progress
+from study.reports import mark_seen, reports
 from study.schema import ImageRow
 from study.standings import questions, standings
 from study.store import Store
@@ -112,6 +114,17 @@ def overview() -> str:
     if category not in found.categories():
         category = None
     return render_template("admin/overview.html", progress=found, category=category)
+
+
+@bp.post("/standing")
+@admin_only
+def decide_standing() -> AnyResponse:
+    """Pause, resume or close the study."""
+    decision = request.form.get("decision", "")
+    if decision not in AFTER:
+        abort(400)
+    turn(_store(), decision)
+    return redirect(url_for("admin.overview"), 303)
 
 
 @bp.get("/ratings")
@@ -249,6 +262,23 @@ def picture(image: int) -> AnyResponse:
     response = send_file(_store().served / f"{found.served_key}.png", mimetype="image/png")
     response.headers["Cache-Control"] = "private, max-age=86400, immutable"
     return response
+
+
+@bp.get("/reports")
+@admin_only
+def complaints() -> str:
+    """List what voters reported, with the images."""
+    with _store().read() as db:
+        return render_template("admin/reports.html", reports=reports(db))
+
+
+@bp.post("/reports/<trial>/seen")
+@admin_only
+def seen(trial: str) -> AnyResponse:
+    """Take note that a report was seen."""
+    if not mark_seen(_store(), trial):
+        abort(404)
+    return redirect(url_for("admin.complaints"), 303)
 
 
 # ---------------------------------------------------------------- out

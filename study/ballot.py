@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from study.chain import record
 from study.config import Protocol
+from study.gate import OPEN, PAUSED, standing
 from study.leases import reclaim, renew, settle, unsettle
 from study.protocols import protocol_of
 from study.schema import WAITING, Assignment, Cell, Event, ImageRow, PromptRow, Quota, Vote, Voter
@@ -39,17 +40,19 @@ class Ballot:
     """Where a voter stands: trials done, trials in all, and the open ones in order.
 
     `busy`: nothing is open only because others were changing every quota that has room; ask again.
+    `paused`: the voter has not had all their trials, but gets no other one until the study is resumed.
     """
 
     done: int
     total: int
     trials: list[Trial]
     busy: bool = False
+    paused: bool = False
 
     @property
     def finished(self) -> bool:
         """Nothing is open and nothing more will come."""
-        return not self.trials and not self.busy
+        return not self.trials and not self.busy and not self.paused
 
 
 @dataclass(frozen=True)
@@ -287,14 +290,16 @@ def ballot_of(session: Session, voter: Voter, wait: bool = False) -> Ballot:
         .order_by(Assignment.position)
     ).all()  # fmt: skip
     trials = [Trial(*row[:5], practice=row.kind == "practice") for row in rows]
-    _top_up(session, voter, protocol, trials, now, wait)
+    gate = standing(session) if voter.given < voter.trials else OPEN
+    if gate == OPEN:
+        _top_up(session, voter, protocol, trials, now, wait)
     for row in rows:
         if row.kind == "main" and (row.expires is None or row.expires < now):
             _renew(session, voter, protocol, row, now)
-    if reclaim(session, now) and not trials:
+    if reclaim(session, now) and not trials and gate == OPEN:
         _top_up(session, voter, protocol, trials, now)
-    busy = not trials and voter.given < voter.trials and _has_room(session, voter, protocol)
-    return Ballot(voter.given - len(trials), voter.trials, trials, busy)
+    busy = not trials and gate == OPEN and voter.given < voter.trials and _has_room(session, voter, protocol)
+    return Ballot(voter.given - len(trials), voter.trials, trials, busy, paused=gate == PAUSED)
 
 
 def _top_up(

@@ -319,17 +319,22 @@ def status(folder: Path, as_json: bool) -> None:
 @study_option
 @click.option("--gallery", type=click.Path(path_type=Path), help="Hash the images of this folder as well.")
 @click.option("--dump", type=click.Path(path_type=Path), help="Hold an exported file against the study.")
-def verify(folder: Path, gallery: Path | None, dump: Path | None) -> None:
+@click.option(
+    "--table",
+    type=click.Path(path_type=Path),
+    help="Make a rating table (.json of elo compute) again, from --dump or from the study.",
+)
+def verify(folder: Path, gallery: Path | None, dump: Path | None, table: Path | None) -> None:
     """Check that nothing stored was changed: chains of hashes, tables against events, images.
 
     Says what fits, or names the first thing that does not and exits with 1.
 
     \b
     Example:
-      study verify --study my-study --dump votes.parquet
+      study verify --study my-study --dump votes.parquet --table ratings.json
     """
     from elo import InputError
-    from study.dumps import verify_dump
+    from study.dumps import verify_dump, verify_table
     from study.verify import VerifyError
     from study.verify import verify as check
 
@@ -339,6 +344,8 @@ def verify(folder: Path, gallery: Path | None, dump: Path | None) -> None:
                 click.echo(line)
             if dump is not None:
                 click.echo(verify_dump(store, dump))
+            if table is not None:
+                click.echo(verify_table(store, table, dump))
         except InputError as error:
             raise BadInput(str(error)) from error
         except VerifyError as error:
@@ -377,6 +384,52 @@ def blind_check(folder: Path, trials: int, seed: int, as_json: bool) -> None:
     click.echo(json.dumps(asdict(verdict)) if as_json else to_terminal(verdict))
     if verdict.telling:
         raise click.ClickException(f"told which side is which method: {', '.join(verdict.telling)}")
+
+
+@cli.command()
+@study_option
+def pause(folder: Path) -> None:
+    """Hand out no more pairs until `study resume`; answers to those that are out are stored.
+
+    Whoever comes meanwhile is asked to come back.
+
+    \b
+    Example:
+      study pause --study my-study
+    """
+    _turn(folder, "paused", "paused: nobody gets a new pair; `study resume` goes on")
+
+
+@cli.command()
+@study_option
+def resume(folder: Path) -> None:
+    """Let a study that was paused, or closed, go on.
+
+    \b
+    Example:
+      study resume --study my-study
+    """
+    _turn(folder, "resumed", "open: voters get pairs again")
+
+
+@cli.command()
+@study_option
+def close(folder: Path) -> None:
+    """End the study: nobody new is let in, and voters are done with the pairs that they have.
+
+    \b
+    Example:
+      study close --study my-study
+    """
+    _turn(folder, "closed", "closed: nobody gets a new pair; the answers to those that are out are stored")
+
+
+def _turn(folder: Path, decision: str, said: str) -> None:
+    from study.gate import AFTER, turn
+
+    with opened(folder) as (store, _):
+        changed = turn(store, decision)
+    click.echo(said if changed else f"the study is {AFTER[decision]} already; nothing changed")
 
 
 @cli.command()

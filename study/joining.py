@@ -13,6 +13,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from study import visitor
 from study.ballot import current
 from study.config import Protocol
+from study.gate import PAUSED, ShutError, must_admit, must_go_on
 from study.invitations import NoEntryError, admits
 from study.languages import spoken
 from study.participants import (
@@ -51,6 +52,12 @@ def bad_link(_error: BadLinkError) -> Page:
     return no_entry(NoEntryError("bad_link"))
 
 
+@bp.app_errorhandler(ShutError)
+def shut(error: ShutError) -> Page:
+    """Tell somebody kindly that the study is paused or over."""
+    return render_template("shut.html", standing=error.standing), 503 if error.standing == PAUSED else 410
+
+
 # ---------------------------------------------------------------- entrances
 
 
@@ -76,12 +83,14 @@ def welcome() -> Page:
     if person.screened_out:
         return redirect(url_for("leaving.done"))
     if person.voter_id is None:
+        must_admit(study())
         if protocol.demographics and not person.asked:
             return redirect(url_for("joining.about_you"))
         return _welcome(protocol, _must_have_pairs(), person=person)
     ballot = current(study(), person.voter_id)
     if ballot.finished:
         return redirect(url_for("leaving.done"))
+    must_go_on(study())
     return _welcome(protocol, ballot.total, person=person, answered=ballot.done)
 
 
@@ -257,6 +266,7 @@ def _onward(person: Person) -> AnyResponse:
         return redirect(url_for("joining.about_you"), 303)
     new = person.voter_id is None
     if new:
+        must_admit(study())
         voter = enrol(study(), secret_key(), person.id)
         if voter is None:
             abort(503, _("This study has no pictures to vote on now."))
@@ -294,6 +304,7 @@ def _must_be_let_in(version: Version) -> None:
     """Whoever is nobody yet came by a link that is still open; without one it is the study's address."""
     if _withdrew():
         raise NoEntryError("withdrawn")
+    must_admit(study())
     arrival = visitor.arrival()
     if arrival is None:
         if not version.protocol.entrances.link:

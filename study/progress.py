@@ -5,11 +5,12 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import case, distinct, func, or_, select
+from sqlalchemy import case, distinct, func, select
 from sqlalchemy.orm import Session
 
+from study.gate import standing
 from study.protocols import Version, newest
-from study.schema import Assignment, PromptRow, Quota, Vote, Voter
+from study.schema import WAITING, Assignment, PromptRow, Quota, Report, Vote, Voter
 
 HOUR, DAY = 3600.0, 86400.0
 K = TypeVar("K", bound=Hashable)
@@ -45,21 +46,25 @@ class Fill:
 class Progress:
     """How far the newest version of the protocol is.
 
+    standing  open, paused or closed (study.gate)
     fills     (first method, second method, category) → its quotas; "" is no category
     methods   in the gallery's order
     older     votes on pairs that count under older versions
     voters    of all versions, and how many of them are `finished`
     leases    trials that are before somebody's eyes, or soon
+    reports   on images, that the researcher has not seen
     per_hour  trials answered in the last hour, and in the last 24 hours by hour
     """
 
     version: Version | None
+    standing: str
     fills: dict[tuple[str, str, str], Fill]
     methods: list[str]
     older: int
     voters: int
     finished: int
     leases: int
+    reports: int
     per_hour: tuple[float, float]
 
     def total(self, category: str | None = None) -> Fill:
@@ -105,12 +110,14 @@ def progress(session: Session, now: float | None = None) -> Progress:
     older = session.scalar(select(func.sum(Quota.votes)).where(Quota.protocol != hash_))
     return Progress(
         version=version,
+        standing=standing(session),
         fills=fills,
         methods=list(dict.fromkeys(method for pair in fills for method in pair[:2])),
         older=int(older or 0),
         voters=session.scalar(select(func.count()).select_from(Voter)) or 0,
         finished=_finished(session),
         leases=session.scalar(select(func.count()).where(Assignment.expires >= now)) or 0,
+        reports=session.scalar(select(func.count()).where(Report.seen.is_(None))) or 0,
         per_hour=(_answered(session, hash_, now - HOUR), _answered(session, hash_, now - DAY) / 24),
     )
 
@@ -135,9 +142,7 @@ def _fills(session: Session, version: Version) -> dict[tuple[str, str, str], Fil
 
 def _finished(session: Session) -> int:
     """Voters who were given all their trials and have none open."""
-    opened = select(Assignment.voter_id).where(
-        Assignment.voter_id == Voter.id, or_(Assignment.state == "open", Assignment.state == "reopened")
-    )
+    opened = select(Assignment.voter_id).where(Assignment.voter_id == Voter.id, Assignment.state.in_(WAITING))
     done = select(func.count()).where(Voter.given >= Voter.trials, ~opened.exists())
     return session.scalar(done) or 0
 

@@ -19,12 +19,14 @@ def status(session: Session) -> dict[str, Any]:
     hash_ = found.version.hash if found.version else ""
     lefts, load, worst = sides(session, hash_)
     return {
+        "standing": found.standing,
         "version": found.version.number if found.version else None,
         **_record(found.total()),
         "older_votes": found.older,
         "voters": found.voters,
         "finished": found.finished,
         "leases": found.leases,
+        "reports": found.reports,
         "votes_last_hour": found.per_hour[0],
         "votes_an_hour_over_24_hours": found.per_hour[1],
         "hours_left": found.hours_left,
@@ -44,6 +46,8 @@ def _record(fill: Fill) -> dict[str, int]:
 def status_lines(told: dict[str, Any]) -> Iterator[str]:
     """The same for people."""
     total, given = Fill(told["votes"], told["wanted"], told["missing"]), told["sides"]
+    yield f"{told['standing']}, version {told['version'] or '–'}"
+    yield ""
     yield f"votes       {_of(told)}" + (f", {told_share(total.share)}" if total.wanted else ", no end is set")
     if told["older_votes"]:
         yield f"            {told_number(told['older_votes'])} more under older versions"
@@ -52,6 +56,8 @@ def status_lines(told: dict[str, Any]) -> Iterator[str]:
     yield f"time left   {told_hours(told['hours_left'])}"
     yield f"voters      {told_number(told['voters'])}, of whom {told_number(told['finished'])} finished"
     yield f"leases      {told_number(told['leases'])} open"
+    if told["reports"]:
+        yield f"reports     {told_number(told['reports'])} not seen"
     yield f"sides       first method left in {given['first_left']} of {given['given']} trials"
     yield f"            in one quota they differ by {given['worst_quota']} at most"
     for name in ("pairs", "categories"):

@@ -96,7 +96,7 @@ def _decisions(session: Session) -> str:
             opened.add(row.body["protocol"])
         elif row.decision == "excluded":
             rules[row.body["rule"]] = {**row.body, "made": row.seq, "lifted": None}
-        else:
+        elif row.decision == "lifted":
             rules[row.body["rule"]]["lifted"] = row.seq
     for rule in session.scalars(select(Exclusion).order_by(Exclusion.id)):
         said = rules.pop(rule.id, None)

@@ -24,6 +24,7 @@ from study.config import Protocol
 from study.delivery import send_picture
 from study.endings import report, skip
 from study.gallery import describe
+from study.gate import must_go_on
 from study.languages import spoken
 from study.participants import find_voter
 from study.protocols import protocol_of
@@ -134,6 +135,7 @@ def vote() -> str | AnyResponse:
     ballot = current(_store(), voter.id)
     if ballot.finished:
         return redirect(url_for("leaving.done"))
+    must_go_on(_store())
     protocol = spoken(_protocol_of(voter))
     return render_template(
         "vote.html",
@@ -225,6 +227,7 @@ def _as_json(ballot: Ballot) -> dict[str, Any]:
         "done": ballot.done,
         "total": ballot.total,
         "finished": ballot.finished,
+        "paused": ballot.paused,
         "trials": [
             {
                 "id": trial.trial_id,

@@ -17,7 +17,7 @@ from study.schema import Voter, votes_v1
 from study.store import Store
 
 NewRobot = Callable[[], Any]
-PAGES = ("/admin/", "/admin/ratings", "/admin/answers", "/admin/voters")
+PAGES = ("/admin/", "/admin/ratings", "/admin/answers", "/admin/voters", "/admin/reports")
 
 
 def addresses(app: Flask) -> list[tuple[str, str]]:
@@ -183,6 +183,29 @@ def test_a_voter_is_shown_excluded_and_taken_back(store: Store, robot: NewRobot,
     assert "no rule 1 stands" in researcher.get(f"/admin/voters/{judge}").text
     assert [(rule.value, rule.lifted) for rule in rules(store)] == [(judge, True)]
     assert researcher.get("/admin/voters/nobody").status_code == 404
+
+
+def test_reports_are_listed_until_they_are_seen(store: Store, robot: NewRobot, researcher: Any) -> None:
+    assert "Nobody reported an image." in researcher.get("/admin/reports").text
+    voter = robot()
+    for side, reason in (("left", "<b>blood</b> & bones"), ("right", "")):
+        body = {"report_id": f"a-report-of-mine-{side}", "side": side, "reason": reason}
+        trial = voter.trials[0]["id"]
+        voter.trials = voter.post(trial, body, what="report").json["trials"]
+    assert "on images, to be looked at" in researcher.get("/admin/").text
+    page = researcher.get("/admin/reports").text
+    assert "&lt;b&gt;blood&lt;/b&gt; &amp; bones" in page
+    assert page.count("Mark as seen") == 2
+    assert judges(store)[0] in page
+    (image, *_) = re.findall(r'src="(/admin/images/\d+\.png)"', page)
+    assert researcher.get(image).mimetype == "image/png"
+    seen = re.findall(r'action="(/admin/reports/\w+/seen)"', page)
+    for address in (seen[0], seen[0]):  # a second click changes nothing
+        assert researcher.submit(address).location == "/admin/reports"
+    page = researcher.get("/admin/reports").text
+    assert (page.count("Mark as seen"), page.count("Seen 2")) == (1, 1)
+    assert page.index("Mark as seen") < page.index("Seen 2")
+    assert researcher.submit("/admin/reports/nothing/seen").status_code == 404
 
 
 # ---------------------------------------------------------------- out

@@ -90,6 +90,16 @@ def test_ingest_status_export(made: Path, gallery: Path, tmp_path: Path) -> None
     assert "csv cannot hold the nested rows of hpd" in line
 
 
+def test_pause_resume_close(made: Path, gallery: Path) -> None:
+    run("ingest", gallery, "--study", made)
+    run("open", "--study", made)
+    for command, standing in (("pause", "paused"), ("close", "closed"), ("resume", "open")):
+        assert run(command, "--study", made).output.startswith(f"{standing}: ")
+        assert run(command, "--study", made).output == f"the study is {standing} already; nothing changed\n"
+        assert json.loads(run("status", "--study", made, "--json").output)["standing"] == standing
+        assert f"\n{standing}, version 1\n" in run("status", "--study", made).output
+
+
 @pytest.mark.parametrize("fault", ["missing image", "changed file", "duplicate row", "unknown method"])
 def test_a_bad_gallery_is_one_line_and_nothing_is_ingested(
     made: Path, build_gallery: Callable[..., Path], tmp_path: Path, fault: str

@@ -24,8 +24,8 @@ MORE_STATES = f"{STATES}, 'skipped', 'reported'"
 
 
 def upgrade() -> None:
-    _allow("events", "event", EVENTS, MORE_EVENTS)
-    _allow("assignments", "state", STATES, MORE_STATES)
+    allow("events", "event", EVENTS, MORE_EVENTS)
+    allow("assignments", "state", STATES, MORE_STATES)
     op.create_table(
         "reports",
         sa.Column("trial_id", sa.String(length=32), nullable=False),
@@ -48,11 +48,11 @@ def downgrade() -> None:
     op.drop_table("reports")
     op.execute("UPDATE assignments SET state = 'open' WHERE state IN ('skipped', 'reported')")
     _forget_endings(op.get_bind())
-    _allow("events", "event", MORE_EVENTS, EVENTS)
-    _allow("assignments", "state", MORE_STATES, STATES)
+    allow("events", "event", MORE_EVENTS, EVENTS)
+    allow("assignments", "state", MORE_STATES, STATES)
 
 
-def _allow(table: str, column: str, before: str, after: str) -> None:
+def allow(table: str, column: str, before: str, after: str) -> None:
     """Let a column hold other values, without touching the rows."""
     bind, name = op.get_bind(), f"ck_{table}_{column}"
     if bind.dialect.name == "postgresql":
@@ -88,7 +88,7 @@ def _forget_endings(bind: sa.Connection) -> None:
     theirs = bind.execute(sa.select(events.c.voter_id).where(endings).distinct()).scalars().all()
     if not theirs:
         return
-    with_triggers = _drop_triggers(bind)
+    with_triggers = drop_triggers(bind, "events")
     bind.execute(sa.delete(events).where(endings))
     for voter in theirs:
         seq, head = 0, ""
@@ -108,13 +108,13 @@ def _forget_endings(bind: sa.Connection) -> None:
         op.execute(statement)
 
 
-def _drop_triggers(bind: sa.Connection) -> list[str]:
-    """Let events be changed; returns what makes them append-only again."""
+def drop_triggers(bind: sa.Connection, table: str) -> list[str]:
+    """Let rows of `events` or `decisions` be changed; returns what makes them append-only again."""
     if bind.dialect.name == "postgresql":
-        op.execute("ALTER TABLE events DISABLE TRIGGER events_append_only")
-        return ["ALTER TABLE events ENABLE TRIGGER events_append_only"]
-    triggers = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = 'events'"
-    found = bind.exec_driver_sql(triggers).all()
+        op.execute(f"ALTER TABLE {table} DISABLE TRIGGER {table}_append_only")
+        return [f"ALTER TABLE {table} ENABLE TRIGGER {table}_append_only"]
+    triggers = "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' AND tbl_name = :table"
+    found = bind.execute(sa.text(triggers), {"table": table}).all()
     for name, _ in found:
         op.execute(f"DROP TRIGGER {name}")
     return [sql for _, sql in found]

@@ -1,0 +1,65 @@
+"""Whether the study is open, paused or closed: what the researcher decided last, in the chain of decisions.
+
+Paused: nobody gets a new pair, and everybody but who is done is told to come back. Closed: nobody new is let
+in, and voters get no further pair. Either way, answers to pairs that were given out are stored.
+"""
+
+import time
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from study.chain import decide
+from study.schema import Decision
+from study.store import Store
+
+OPEN, PAUSED, CLOSED = "open", "paused", "closed"
+AFTER = {"paused": PAUSED, "resumed": OPEN, "closed": CLOSED}  # decision → what the study is then
+
+LAST = select(Decision.decision).where(Decision.decision.in_(AFTER)).order_by(Decision.seq.desc()).limit(1)
+
+
+class ShutError(Exception):
+    """Somebody meets a study that is not open to them; `standing` says what it is."""
+
+    def __init__(self, standing: str) -> None:
+        """Say whether it is paused or closed."""
+        super().__init__(standing)
+        self.standing = standing
+
+
+def standing(session: Session) -> str:
+    """OPEN, PAUSED or CLOSED."""
+    return AFTER.get(session.scalar(LAST) or "resumed", OPEN)
+
+
+def turn(store: Store, decision: str) -> bool:
+    """Decide that the study is `paused`, `resumed` (from a pause or from its end) or `closed`.
+
+    False if it is that already: then nothing is recorded.
+    """
+    while True:
+        try:
+            with store.write() as session:
+                if standing(session) == AFTER[decision]:
+                    return False
+                decide(session, decision, time.time(), {})
+            return True
+        except IntegrityError:  # another decision was made at this moment: the chain has one end
+            continue
+
+
+def must_admit(store: Store) -> None:
+    """Whether somebody new may come in; ShutError if not."""
+    with store.read() as session:
+        found = standing(session)
+    if found != OPEN:
+        raise ShutError(found)
+
+
+def must_go_on(store: Store) -> None:
+    """Whether a voter may go on now; ShutError if not."""
+    with store.read() as session:
+        if standing(session) == PAUSED:
+            raise ShutError(PAUSED)
