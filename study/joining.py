@@ -103,7 +103,7 @@ def _welcome(
     answered: int | None = None,
 ) -> str:
     """The welcome page; `answered` trials of a voter who goes on, None before that."""
-    arrival = visitor.arrival()
+    arrival = Arrival("mturk") if preview else visitor.arrival()
     return render_template(
         "welcome.html",
         protocol=spoken(protocol),

@@ -172,6 +172,7 @@ def test_a_preview_cannot_vote(store: Store, set_up: SetUp, browser: NewBrowser)
     one = browser()
     page = one.go("/?assignmentId=ASSIGNMENT_ID_NOT_AVAILABLE&hitId=H1").text
     assert "This is a preview" in page
+    assert "Your worker ID is kept apart" in page
     assert "<form" not in page
     assert "/vote" not in page
     assert one.go("/vote").status_code == 403  # back at the start, which asks for a link
