@@ -4,12 +4,15 @@ Equation 5: JAQ(x) = TC(x) + k · IQ(x), text-image compatibility plus k times p
 better, and the search maximises it. (Algorithm 1 of the paper minimises; that is a sign error: its tables
 mark JAQ with an upward arrow, and the released code takes the maximum.)
 
-Two variants, told apart because paper and code disagree:
+Four variants, told apart because paper and code disagree:
 
 * `clip`, the paper's text: CLIPScore / 100 + k · CLIP-IQA. CLIPScore comes on its usual scale of 0 to 100
   and is divided here, so that both terms lie in 0 … 1.
 * `clip-log`, the released code: log(CLIPScore) + k · CLIP-IQA, on the scale of 0 to 100. The code takes the
   logarithm of a batch's mean; here it is taken for every image, so that images can be compared in pairs.
+* `preference`, the released search with preference models: AQ-MAP + k · HPSv2.1.
+* `preference-reported`, the numbers in the paper's tables: HPSv2.1 + k · AQ-MAP, the weights exchanged
+  (0.276 + 2 · 0.693 = 1.662 for SDXL-Turbo; the formula of the search would give 1.245).
 """
 
 import math
@@ -22,11 +25,28 @@ from scipy.special import stdtrit
 
 Array = NDArray[np.float64]
 
-VARIANTS: dict[str, Callable[[Array], Array]] = {
-    "clip": lambda clip_score: clip_score / 100,
-    "clip-log": np.log,
+
+@dataclass(frozen=True)
+class Part:
+    """One of JAQ's two terms: whose score, the ends of its scale, and what becomes of it."""
+
+    name: str
+    low: float
+    high: float
+    scaled: Callable[[Array], Array] = lambda score: score
+
+
+CLIP_IQA = Part("CLIP-IQA", 0, 1)
+AQ_MAP = Part("AQ-MAP", 0, 1)
+HPS = Part("HPSv2.1", -1, 1)  # the cosine of picture and text
+
+VARIANTS: dict[str, tuple[Part, Part]] = {
+    "clip": (Part("CLIPScore", 0, 100, lambda score: score / 100), CLIP_IQA),
+    "clip-log": (Part("CLIPScore", 0, 100, np.log), CLIP_IQA),
+    "preference": (AQ_MAP, HPS),
+    "preference-reported": (HPS, AQ_MAP),
 }
-"""For every variant, how CLIPScore (0 to 100) becomes TC."""
+"""For every variant, the score that is TC and the score that is IQ."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,8 +69,10 @@ class Jaq:
         return float(self.values.std(ddof=1) / math.sqrt(n)) if n > 1 else math.nan
 
 
-def jaq(clip_score: ArrayLike, clip_iqa: ArrayLike, *, variant: str = "clip", k: float = 2.0) -> Jaq:
-    """Combine per-image CLIPScore (0 to 100) and CLIP-IQA (0 to 1), both of shape (n,), by equation 5.
+def jaq(tc: ArrayLike, iq: ArrayLike, *, variant: str = "clip", k: float = 2.0) -> Jaq:
+    """Combine two scores of every image, each (n,), by equation 5; which they are, the variant says.
+
+    For `clip` they are CLIPScore (0 to 100) and CLIP-IQA (0 to 1).
 
     Raises:
         ValueError: an unknown variant, shapes that differ or are empty, a score off its scale (for
@@ -60,16 +82,18 @@ def jaq(clip_score: ArrayLike, clip_iqa: ArrayLike, *, variant: str = "clip", k:
         raise ValueError(f"unknown JAQ variant {variant!r}; there are {', '.join(VARIANTS)}")
     if not (math.isfinite(k) and k >= 0):
         raise ValueError(f"k must be finite and not negative, not {k}")
-    tc, iq = np.asarray(clip_score, dtype=float), np.asarray(clip_iqa, dtype=float)
-    if tc.ndim != 1 or tc.shape != iq.shape or not len(tc):
-        raise ValueError(f"need two scores for every image, got shapes {tc.shape} and {iq.shape}")
-    if not ((tc >= 0) & (tc <= 100)).all():
-        raise ValueError("CLIPScore must be within 0 and 100")
-    if not ((iq >= 0) & (iq <= 1)).all():
-        raise ValueError("CLIP-IQA must be within 0 and 1")
-    if variant == "clip-log" and not tc.all():
+    scores = [np.asarray(score, dtype=float) for score in (tc, iq)]
+    if scores[0].ndim != 1 or scores[0].shape != scores[1].shape or not len(scores[0]):
+        raise ValueError(
+            f"need two scores for every image, got shapes {scores[0].shape} and {scores[1].shape}"
+        )
+    for part, score in zip(VARIANTS[variant], scores, strict=True):
+        if not ((score >= part.low) & (score <= part.high)).all():
+            raise ValueError(f"{part.name} must be within {part.low} and {part.high}")
+    if variant == "clip-log" and not scores[0].all():
         raise ValueError("clip-log has no value for a CLIPScore of 0")
-    return Jaq(VARIANTS[variant](tc) + k * iq, variant, k)
+    first, second = (part.scaled(score) for part, score in zip(VARIANTS[variant], scores, strict=True))
+    return Jaq(first + k * second, variant, k)
 
 
 @dataclass(frozen=True)

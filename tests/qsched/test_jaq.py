@@ -21,10 +21,20 @@ def test_clip_log_by_hand():
     assert math.isnan(scores.standard_error)
 
 
+def test_preference_variants_give_the_papers_numbers():
+    """Table 3, SDXL-Turbo and FLUX: the reported JAQ has AQ-MAP twice, the released search HPSv2.1."""
+    aq_map, hps = [0.693, 0.700], [0.276, 0.275]
+    reported = jaq(hps, aq_map, variant="preference-reported")
+    assert reported.values == pytest.approx([1.663, 1.676], abs=0.0015)
+    assert jaq(aq_map, hps, variant="preference").values == pytest.approx([1.245, 1.250])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (([30.0], [0.5], "preference", 2), "unknown JAQ variant 'preference'"),
+        (([30.0], [0.5], "taste", 2), "unknown JAQ variant 'taste'"),
+        (([30.0], [0.5], "preference", 2), "AQ-MAP must be within 0 and 1"),
+        (([0.5], [1.5], "preference", 2), "HPSv2.1 must be within -1 and 1"),
         (([30.0], [0.5, 0.5], "clip", 2), "shapes"),
         (([], [], "clip", 2), "shapes"),
         (([130.0], [0.5], "clip", 2), "CLIPScore"),
