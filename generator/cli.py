@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from generator.errors import BadInput, one_line_errors
+from generator.measure_cli import measure
 from generator.models_cli import models
 from generator.prompts.chosen import choosing_options, chosen
 from generator.prompts_cli import prompts
@@ -24,6 +25,7 @@ def cli() -> None:
 
 
 cli.add_command(prompts)
+cli.add_command(measure)
 cli.add_command(models)
 
 

@@ -52,6 +52,7 @@ def save_quantized(model: nn.Module, path: Path, notes: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(path.name + ".new")
     save_file(tensors, new, metadata={"layout": json.dumps(layout)})
+    new.chmod(0o644)  # safetensors keeps it to its owner
     new.replace(path)
 
 
