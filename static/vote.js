@@ -241,6 +241,7 @@ function display(input) {
     decode_ms: Math.round(showing.decodeMs),
     paint_ms: showing.paintMs === null ? null : Math.round(showing.paintMs),
     reveals: showing.pair.reveals,
+    language: document.documentElement.lang,
     inspection: stage.inspection.uses,
   };
 }

@@ -54,6 +54,7 @@ class Display(BaseModel):
     blurs       how often the window lost the focus
     decode_ms   what decoding both pictures took, before they were shown
     paint_ms    from the begin of the frame that shows them until it was painted
+    language    of the page, as HTML writes it
     reveals     2 if it is the second time that the pair is shown, because an answer was taken back; and so on
     """
 
@@ -68,6 +69,7 @@ class Display(BaseModel):
     decode_ms: int | None = Field(None, ge=0, le=86_400_000)
     paint_ms: int | None = Field(None, ge=0, le=86_400_000)
     reveals: int = Field(1, ge=1, le=10_000)
+    language: str | None = Field(None, pattern=r"\A[A-Za-z0-9-]{2,16}\z")
     inspection: Inspection | None = None
 
 

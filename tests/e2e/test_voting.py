@@ -138,6 +138,7 @@ def test_votes_of_a_session_are_exactly_those_exported_and_rated(
         "hidden_ms": 0,
         "blurs": 0,
         "reveals": 1,
+        "language": "en",
         "inspection": {"zoom": 0, "pan": 0, "flip": 0, "largest": 1},
     }
 
