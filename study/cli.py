@@ -20,7 +20,7 @@ from sqlalchemy.exc import OperationalError
 
 from elo.options import BadInput
 from study import exclusions
-from study.config import STUDY_FILE, ConfigError, Protocol, read_protocol, starting_toml
+from study.config import STUDY_FILE, ConfigError, Protocol, read_protocol
 from study.exclusions import ExclusionError
 from study.export import WRITERS, ExportError, export_votes
 from study.gallery import GalleryError
@@ -31,6 +31,7 @@ from study.protocols import Version, count_cells, must_be_open, open_protocol
 from study.quality import FLAGS, voter_flags
 from study.roster import export_persons
 from study.schema import GalleryRow
+from study.starting import starting_toml
 from study.store import Store, StoreError, check_ready, migrate, open_store
 
 KEY_FILE = "secret.key"

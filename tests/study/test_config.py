@@ -14,9 +14,8 @@ from study.config import (
     Texts,
     parse_protocol,
     read_protocol,
-    slug,
-    starting_toml,
 )
+from study.starting import slug, starting_toml
 
 GOOD = 'name = "a"\ntitle = "t"\n'
 TWO = f'{GOOD}languages = ["en", "de"]\n[texts.de]\n'
