@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import case, distinct, func, select
+from sqlalchemy import case, func, select
 from sqlalchemy.orm import Session
 
 from study.gate import standing
@@ -118,7 +118,7 @@ def progress(session: Session, now: float | None = None) -> Progress:
         finished=_finished(session),
         leases=session.scalar(select(func.count()).where(Assignment.expires >= now)) or 0,
         reports=session.scalar(select(func.count()).where(Report.seen.is_(None))) or 0,
-        per_hour=(_answered(session, hash_, now - HOUR), _answered(session, hash_, now - DAY) / 24),
+        per_hour=_pace(session, version, now) if version else (0, 0),
     )
 
 
@@ -147,14 +147,14 @@ def _finished(session: Session) -> int:
     return session.scalar(done) or 0
 
 
-def _answered(session: Session, protocol: str, since: float) -> int:
-    """Main trials answered since then, whatever number of questions each had."""
-    return (
-        session.scalar(
-            select(func.count(distinct(Vote.trial_id)))
-            .join(Assignment, Assignment.trial_id == Vote.trial_id)
-            .where(Vote.at >= since, Vote.undone_by.is_(None))
-            .where(Assignment.kind == "main", Assignment.protocol == protocol)
-        )
-        or 0
-    )
+def _pace(session: Session, version: Version, now: float) -> tuple[float, float]:
+    """Main trials an hour, of the last hour and of the last 24: those that were answered, once each."""
+    recent = func.sum(case((Vote.at >= now - HOUR, 1), else_=0))
+    hour, day = session.execute(
+        select(func.coalesce(recent, 0), func.count())
+        .join(Assignment, Assignment.trial_id == Vote.trial_id)
+        .where(Vote.at >= now - DAY, Vote.undone_by.is_(None))
+        .where(Vote.question == version.protocol.questions[0].id)
+        .where(Assignment.kind == "main", Assignment.protocol == version.hash)
+    ).one()
+    return int(hour), day / 24
