@@ -49,7 +49,7 @@ def test_pages_are_there_to_be_looked_at(
     page.get_by_label("One-time password").fill(served.password)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("heading", name="Overview").wait_for()
-    for place in ("Overview", "Ratings", "Answers", "Voters"):
+    for place in ("Overview", "Ratings", "Answers", "Voters", "Reports"):
         page.get_by_role("link", name=place, exact=True).click()
         page.get_by_role("heading", level=1).wait_for()
         for name, size in SIZES.items():
