@@ -293,7 +293,7 @@ class Protocol(_Table):
         return self
 
     def in_language(self, language: str) -> Self:
-        """The protocol as it is shown in a language: all texts, choices included, if it has them in that one."""
+        """The protocol as it is shown in a language: all its texts, choices included, if it has them."""
         texts = self.texts.get(language)
         if texts is None:
             return self

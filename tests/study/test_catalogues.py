@@ -42,6 +42,17 @@ def places(text: str) -> list[str]:
     return sorted(re.findall(r"%\(\w+\)[sd]|\{\w+\}|</?\w+>", text))
 
 
+@pytest.mark.parametrize("page", sorted((ROOT / "templates").glob("*.html")), ids=lambda page: page.name)
+def test_no_words_stand_in_a_page_untranslatable(page: Path) -> None:
+    markup = page.read_text()
+    marks = r"\{#.*?#\}|\{% trans .*?\{% endtrans %\}|\{\{.*?\}\}|\{%.*?%\}"
+    bare = re.sub(marks, " ", markup, flags=re.DOTALL)
+    heard = re.findall(r'\b(?:aria-label|title|placeholder|alt|content)="([^"]*)"', bare)
+    text = re.sub(r"<(script|style|code).*?</\1>|<[^>]*>", " ", bare, flags=re.DOTALL)
+    left = re.findall(r"[A-Za-z]{2,}", " ".join([text, *heard]))
+    assert set(left) - {"width", "device", "initial", "scale", "light", "dark", "voting"} == set()
+
+
 def test_german_and_arabic_are_there() -> None:
     assert {"de", "ar"} <= set(FURTHER)
     assert interface_languages()[0] == SOURCE

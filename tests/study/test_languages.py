@@ -18,6 +18,7 @@ from study.config import (
     Question,
     Texts,
 )
+from study.gate import turn
 from study.schema import DemographicAnswer
 from study.store import Store
 
@@ -113,7 +114,7 @@ def test_every_page_up_to_the_end_in_german(spoken: Protocol, browser: NewBrowse
     assert "Das war das letzte Paar." in one.vote().text
 
 
-def test_no_english_is_left_over_in_arabic(spoken: Protocol, browser: NewBrowser) -> None:
+def test_no_english_is_left_over_in_arabic(spoken: Protocol, browser: NewBrowser, store: Store) -> None:
     one = browser()
     pages = [one.go("/?lang=ar"), one.go("/consent"), one.go("/nothing"), one.go("/r/x")]
     one.agree(age="yes")
@@ -121,7 +122,11 @@ def test_no_english_is_left_over_in_arabic(spoken: Protocol, browser: NewBrowser
     withdraw = re.search(r'href="(/withdraw/[^"]+)"', one.page.text)
     assert withdraw
     pages += [one.go(withdraw[1]), one.send(withdraw[1])]
-    assert [page.status_code for page in pages] == [200, 200, 404, 404, 200, 200, 200, 200, 200, 410]
+    for decision in ("paused", "closed"):
+        turn(store, decision)
+        pages.append(browser().go("/?lang=ar"))
+    statuses = [page.status_code for page in pages]
+    assert statuses == [200, 200, 404, 404, 200, 200, 200, 200, 200, 410, 503, 410]
     for page in pages:
         assert language(page) == ("ar", "rtl")
         left = [
