@@ -33,7 +33,8 @@ export async function decodePair(pictures) {
 /**
  * How to place two pictures of one size in a box, all in device pixels: beside each other, or one above
  * the other where that makes them clearly larger. A picture pixel becomes a whole number of device pixels; of
- * pictures larger than the place they have, n × n picture pixels become one device pixel.
+ * pictures larger than the place they have, n × n picture pixels become one device pixel, n a power of two:
+ * browsers halve by averaging exactly, but a third would be interpolated.
  */
 export function arrange(box, size, gap) {
   const beside = Math.min((box.width - gap) / 2 / size.width, box.height / size.height);
@@ -42,12 +43,13 @@ export function arrange(box, size, gap) {
   return { layout, scale: whole(layout === "row" ? beside : above) };
 }
 
-const whole = (scale) => (scale >= 1 ? Math.floor(scale) : 1 / Math.min(100, Math.ceil(1 / scale)));
+const whole = (scale) => (scale >= 1 ? Math.floor(scale) : Math.max(1 / 128, 2 ** Math.floor(Math.log2(scale))));
 
-/** How often larger than at a scale pictures may be: each picture pixel a whole number of device pixels. */
+/** How often larger than at a scale pictures may be, by the same rule. */
 export function zoomsAt(scale) {
-  const zooms = [1, 2, 3, 4, 6, 8];
-  return scale >= 1 ? zooms : [1, ...zooms.map((zoom) => zoom * Math.round(1 / scale))];
+  const zooms = [1, 2, 3, 4, 6, 8].map((zoom) => zoom * Math.max(1, 1 / scale));
+  for (let shrunk = 1 / scale; shrunk > 1; shrunk /= 2) zooms.unshift(shrunk / 2);
+  return zooms;
 }
 
 /**

@@ -259,6 +259,20 @@ def test_from_right_to_left_the_left_picture_stays_left(browser: Any, served: An
     voter.context.close()
 
 
+def test_axe_finds_nothing_where_the_window_is_too_small(
+    browser: Any, serve: Callable[..., Any], gallery: Path
+) -> None:
+    served = serve(gallery, toml="[display]\nmin_width = 2000\n")
+    voter = Voter(browser, served.address, viewport={"width": 320, "height": 480})
+    voter.page.goto(served.address)
+    voter.page.get_by_role("button", name="Start").click()
+    voter.page.get_by_role("heading", name="This needs a larger window").wait_for()
+    check(voter.page, "gate")
+    top = voter.page.locator("#gate h2").bounding_box()["y"]
+    assert top >= voter.page.locator("#gate").bounding_box()["y"]  # long as the text is, it begins in sight
+    voter.context.close()
+
+
 def test_without_javascript_pages_say_what_is_needed(browser: Any, served: Any) -> None:
     voter = Voter(browser, served.address, java_script_enabled=False)
     page = voter.page

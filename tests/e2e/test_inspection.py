@@ -175,6 +175,40 @@ def test_every_picture_pixel_is_a_square_of_device_pixels(
     voter.context.close()
 
 
+@pytest.mark.parametrize("n", [2, 4])
+def test_of_pictures_that_are_too_large_n_by_n_pixels_are_averaged(
+    browser: Any,
+    serve: Callable[..., Any],
+    build_gallery: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    n: int,
+) -> None:
+    """Noise on a screenshot is what averaging n × n of its pixels by hand gives."""
+    noise = {
+        method: np.random.default_rng(seed).integers(0, 256, (600, 600)).astype(np.uint8)
+        for seed, method in enumerate(ONE_PAIR["methods"])
+    }
+    monkeypatch.setattr(
+        "tests.conftest.draw", lambda method, prompt, size: Image.fromarray(noise[method]).convert("RGB")
+    )
+    served = serve(build_gallery(tmp_path / "g", size=(600, 600), **ONE_PAIR))
+    voter = Voter(browser, served.address, viewport={"width": 1700 // n, "height": 1500 // n})
+    voter.start()
+    window = np.asarray(Image.open(io.BytesIO(voter.page.screenshot())).convert("L")).astype(float)
+    averages = [image.reshape(600 // n, n, 600 // n, n).mean((1, 3)) for image in noise.values()]
+    distances = []
+    for side in ("left", "right"):
+        box = voter.page.locator(f"#{side}").bounding_box()
+        x, y = round(box["x"]), round(box["y"])
+        shown = window[y : y + 600 // n, x : x + 600 // n]
+        inside = (slice(2, -2), slice(2, -2))  # the edge may be blended with the surround
+        distances.append([np.abs(shown - average)[inside].max() for average in averages])
+    assert {int(np.argmin(row)) for row in distances} == {0, 1}
+    assert max(min(row) for row in distances) <= 2
+    voter.context.close()
+
+
 def test_the_record_tells_the_scale_in_device_pixels(
     browser: Any, serve: Callable[..., Any], build_gallery: Any, command: Callable[..., str], tmp_path: Path
 ) -> None:
