@@ -47,11 +47,11 @@ def test_voting_and_admin_work_under_the_policy(
     page.goto(f"{served.address}/admin/")
     page.get_by_label("One-time password").fill(served.password)
     page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("heading", name="Ratings so far").wait_for()
+    page.get_by_role("heading", name="Overview").wait_for()
     assert page.locator(".tiles dd").first.inner_text() == "5"
     look()
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download").first.click()
+        page.get_by_role("link", name="CSV").click()
     assert len(download.value.path().read_text().splitlines()) == 6
     page.get_by_role("button", name="Sign out").click()
     page.get_by_label("One-time password").wait_for()
