@@ -13,6 +13,10 @@ from typing import Any
 
 DISPLAY = {"dpr": 2, "scale": 1.5, "viewport": [1440, 900], "layout": "row", "input": "key", "hidden_ms": 0}
 JSON = {"Content-Type": "application/json"}
+LENGTH = re.compile(rb"(?i)\ncontent-length: (\d+)")
+COOKIE = re.compile(rb"(?i)\nset-cookie: ([^;]+)")
+TOKEN = re.compile(rb'name="csrf[-_]token" (?:value|content)="([^"]+)"')
+BALLOT = re.compile(rb'id="ballot">(.*?)</script>', re.DOTALL)
 
 
 @dataclass
@@ -59,11 +63,13 @@ class Robot:
         headers = {"Host": self.host, "Cookie": self.cookie, "Content-Length": str(len(body)), **headers}
         lines = [f"{method} {path} HTTP/1.1", *(f"{key}: {value}" for key, value in headers.items())]
         writer.write("\r\n".join([*lines, "", body]).encode())
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        page = await reader.readexactly(int(re.findall(r"(?i)\ncontent-length: (\d+)", head)[0]))
-        self.cookie = next(iter(re.findall(r"(?i)\nset-cookie: ([^;]+)", head)), self.cookie)
-        if head[9:12] not in ("200", "303"):
-            raise UnexpectedError(f"{head[9:12]} at {re.sub('[0-9a-f]{32}', '*', path)}")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = LENGTH.search(head)
+        page = await reader.readexactly(int(length[1]) if length else 0)
+        if cookie := COOKIE.search(head):
+            self.cookie = cookie[1].decode()
+        if head[9:12] not in (b"200", b"303"):
+            raise UnexpectedError(f"{head[9:12].decode()} at {re.sub('[0-9a-f]{32}', '*', path)}")
         return bytes(page)
 
     async def timed(self, path: str, **headers: str) -> bytes:
@@ -81,8 +87,7 @@ class Robot:
         await self._read_token("/")
         form = {"Content-Type": "application/x-www-form-urlencoded"}
         await self.ask("POST", "/start", f"csrf_token={self.token}", **form)
-        page = await self._read_token("/vote")
-        ballot = json.loads(re.findall(r'id="ballot">(.*?)</script>', page, re.DOTALL)[0])
+        ballot = json.loads(BALLOT.findall(await self._read_token("/vote"))[0])
         loaded: set[str] = set()
         while not ballot["finished"]:
             new = [trial for trial in ballot["trials"] if trial["id"] not in loaded]
@@ -95,9 +100,9 @@ class Robot:
             ballot = json.loads(await self.timed(path, **{"X-CSRFToken": self.token}))
         await self.ask("GET", "/done")
 
-    async def _read_token(self, path: str) -> str:
-        page = (await self.ask("GET", path)).decode()
-        self.token = re.findall(r'name="csrf[-_]token" (?:value|content)="([^"]+)"', page)[0]
+    async def _read_token(self, path: str) -> bytes:
+        page = await self.ask("GET", path)
+        self.token = TOKEN.findall(page)[0].decode()
         return page
 
     async def live(self, act: Callable[["Robot"], Awaitable[None]]) -> None:

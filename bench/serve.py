@@ -1,16 +1,18 @@
 """How many voters `study serve` carries, beside a bare Flask route that makes one INSERT.
 
-    python bench/serve.py                         # SQLite, then PostgreSQL (from the wheel pgserver)
-    python bench/serve.py --databases postgresql --seconds 400 --robots 0       # memory over many votes
+    python bench/serve.py                          # SQLite, then PostgreSQL (from the wheel pgserver)
+    python bench/serve.py --databases postgresql --memory 100000
 
 Robots vote in whole sessions on demo/gallery: welcome page, start with the CSRF token, voting page, for each
 trial both pictures and the vote as the page posts it; then the robot is a new voter. Nobody asks for static
-files. Two scenes: robots that never wait, and robots that think about each pair.
+files. Two scenes, or three: robots that never wait, robots that think about each pair, and, with `--memory
+VOTES`, robots that never wait until there are so many votes, with the workers' memory on the way.
 
 The bare route has the same gunicorn and database, gets the same bytes, and uses the database's driver without
 SQLAlchemy. Robots and server share the machine: `CPU ms` is what the workers needed for one trial or INSERT,
 `robots` how many cores the robots took, `rest` how many everything else did (the database server, the system,
-other programs). Counting begins after a warm-up; errors are counted from the start.
+other programs). Counting begins after a warm-up; errors are counted from the start. The last lines hold what
+was measured against the goals.
 """
 
 import argparse
@@ -40,6 +42,8 @@ from study.store import open_store
 
 REPOSITORY = Path(__file__).parents[1]
 WARM_UP = 5  # seconds
+EVERY = 10_000  # votes from one look at the memory to the next
+RATIO, P99_MS, GROWTH = 0.3, 50.0, 0.05  # the goals: of the bare route; with robots that think; of memory
 HEADER = (
     "database   robots                     votes   per s  p50 ms  p95 ms  p99 ms  CPU ms  robots  rest  ratio"
     " errors  cores of the workers, their MiB at begin → end"
@@ -66,8 +70,10 @@ def bare_app(folder: str) -> Flask:
     return app
 
 
-async def drive(server: psutil.Process, robots: list[Robot], act: Any, seconds: float) -> dict[str, Any]:
-    """Let the robots live for so many seconds, and say what came of it."""
+async def drive(
+    server: psutil.Process, robots: list[Robot], act: Any, seconds: float, votes: int = 0
+) -> dict[str, Any]:
+    """Let the robots live for so many seconds, or until so many votes, and say what came of it."""
     tally = robots[0].tally
     tasks = [asyncio.create_task(robot.live(act)) for robot in robots]
     await asyncio.sleep(WARM_UP)
@@ -75,7 +81,9 @@ async def drive(server: psutil.Process, robots: list[Robot], act: Any, seconds: 
     begin, first, before = memory(workers), cores(workers), cpu_seconds(workers)
     start = time.perf_counter()
     tally.counting = True
-    await asyncio.sleep(seconds)
+    samples = await sampled(tally, workers, votes) if votes else []
+    if not votes:
+        await asyncio.sleep(seconds)
     tally.counting = False
     wall = time.perf_counter() - start
     cpu, own, busy = cpu_seconds(workers) - before
@@ -87,13 +95,29 @@ async def drive(server: psutil.Process, robots: list[Robot], act: Any, seconds: 
     return {
         "votes": len(tally.times), "rate": len(tally.times) / wall, "p50": p50, "p95": p95, "p99": p99,
         "cpu": 1000 * cpu / max(1, len(tally.times)), "robots": own / wall, "rest": (busy - cpu - own) / wall,
-        "errors": tally.errors, "rss": f"{begin} → {end}",
+        "errors": tally.errors, "rss": f"{in_mib(begin)} → {in_mib(end)}", "samples": samples,
         "shares": " + ".join(f"{share:.2f}" for share in shares),
     }  # fmt: skip
 
 
-def memory(workers: list[psutil.Process]) -> str:
-    return " + ".join(f"{worker.memory_info().rss / 2**20:.1f}" for worker in workers)
+async def sampled(tally: Tally, workers: list[psutil.Process], votes: int) -> list[tuple[int, float]]:
+    """Votes so far, and what the workers hold together in MiB then: after every 10,000, and at the end."""
+    samples, marks = [], [*range(EVERY, votes, EVERY), votes]
+    for mark in marks:
+        while len(tally.times) < mark:
+            await asyncio.sleep(0.2)
+        held = memory(workers)
+        samples.append((len(tally.times), sum(held)))
+        print(f"{'':11}{len(tally.times):8} votes: {in_mib(held)} MiB", flush=True)
+    return samples
+
+
+def memory(workers: list[psutil.Process]) -> list[float]:
+    return [worker.memory_info().rss / 2**20 for worker in workers]
+
+
+def in_mib(held: list[float]) -> str:
+    return " + ".join(f"{mib:.1f}" for mib in held)
 
 
 def cores(workers: list[psutil.Process]) -> Any:
@@ -143,7 +167,8 @@ def database(name: str, folder: str) -> Iterator[None]:
         yield
 
 
-def measure(name: str, options: argparse.Namespace) -> None:
+def measure(name: str, options: argparse.Namespace) -> list[str]:
+    """All scenes on one database; returns what they say about the goals, a line each."""
     with tempfile.TemporaryDirectory(prefix="pg", dir="/tmp", ignore_cleanup_errors=True) as place:
         folder, cli, workers = f"{place}/study", ("-m", "study.cli"), str(options.workers)
         with database(name, place):
@@ -154,11 +179,19 @@ def measure(name: str, options: argparse.Namespace) -> None:
                 session.execute(text("CREATE TABLE bare (vote_id TEXT)"))
             store.close()
 
-            def scene(what: str, server: Any, number: int, think: float, act: Any, bare: float = 0) -> float:
+            def scene(
+                what: str,
+                server: Any,
+                number: int,
+                act: Any,
+                think: float = 0,
+                bare: float = 0,
+                votes: int = 0,
+            ) -> dict[str, Any]:
                 process, host, port = server
                 tally = Tally()
                 robots = [Robot(host, port, tally, think, options.pictures) for _ in range(number)]
-                got = asyncio.run(drive(process, robots, act, options.seconds))
+                got = asyncio.run(drive(process, robots, act, options.seconds, votes))
                 ratio = f"{got['rate'] / bare:.2f}" if bare else ""
                 line = (
                     "{votes:8}{rate:8.0f}{p50:8.1f}{p95:8.1f}{p99:8.1f}{cpu:8.2f}{robots:8.2f}{rest:6.2f}"
@@ -169,15 +202,34 @@ def measure(name: str, options: argparse.Namespace) -> None:
                 )
                 for error, times in got["errors"].items():
                     print(f"{'':11}{times} × {error}")
-                return float(got["rate"])
+                return got
 
+            goals = []
             with serving(__file__, "--bare", folder, "--workers", workers) as server:
-                bare = scene("one INSERT", server, options.eager, 0, lambda robot: robot.timed("/insert"))
+                bare = scene("one INSERT", server, options.eager, lambda robot: robot.timed("/insert"))[
+                    "rate"
+                ]
             with serving(*cli, "serve", "--study", folder, "--port", "0", "--workers", workers) as server:
-                scene(f"{options.eager} without a pause", server, options.eager, 0, Robot.session, bare)
+                eager = scene(
+                    f"{options.eager} without a pause", server, options.eager, Robot.session, bare=bare
+                )
+                goals.append(goal(eager["rate"] / bare, RATIO, "{:.2f} of the bare route", "≥"))
                 if options.robots:
-                    scene(f"{options.robots}, {options.think:g} s a pair", server, options.robots,
-                          options.think, Robot.session)  # fmt: skip
+                    what = f"{options.robots}, {options.think:g} s a pair"
+                    calm = scene(what, server, options.robots, Robot.session, think=options.think)
+                    goals.append(goal(calm["p99"], P99_MS, f"p99 {{:.1f}} ms with {what}", "≤"))
+                if options.memory:
+                    what = f"{options.memory} votes"
+                    long = scene(what, server, options.eager, Robot.session, votes=options.memory)
+                    (early, low), (late, high) = long["samples"][0], long["samples"][-1]
+                    what = f"memory {low:.0f} → {high:.0f} MiB ({{:+.1%}}) from vote {early} to vote {late}"
+                    goals.append(goal(high / low - 1, GROWTH, what, "≤"))
+    return [f"{name:11}{line}" for line in goals]
+
+
+def goal(found: float, wanted: float, words: str, sign: str) -> str:
+    met = found >= wanted if sign == "≥" else found <= wanted
+    return f"{words.format(found)}: goal {sign} {wanted:g} {'met' if met else 'missed'}"
 
 
 def main() -> None:
@@ -185,9 +237,12 @@ def main() -> None:
     parser.add_argument("--databases", nargs="+", choices=["sqlite", "postgresql"])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--eager", type=int, default=16, help="robots that never wait")
-    parser.add_argument("--robots", type=int, default=64, help="robots that think")
+    parser.add_argument("--robots", type=int, default=64, help="robots that think; 0: without that scene")
     parser.add_argument("--think", type=float, default=1.0, help="seconds they think about a pair")
-    parser.add_argument("--seconds", type=float, default=20, help="of each scene")
+    parser.add_argument("--seconds", type=float, default=20, help="of each scene but the last")
+    parser.add_argument(
+        "--memory", type=int, default=0, metavar="VOTES", help="a last scene of so many votes; 0: without it"
+    )
     parser.add_argument("--pictures", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--bare", metavar="FOLDER", help=argparse.SUPPRESS)  # be the bare server
     options = parser.parse_args()
@@ -198,8 +253,10 @@ def main() -> None:
             lambda: bare_app(options.bare), bound, options.workers, lambda: print(address, flush=True)
         ).run()
     print(HEADER)
-    for name in options.databases or ["sqlite", "postgresql"]:
-        measure(name, options)
+    goals = [
+        line for name in options.databases or ["sqlite", "postgresql"] for line in measure(name, options)
+    ]
+    print("\n".join(goals))
 
 
 if __name__ == "__main__":

@@ -16,15 +16,17 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from sqlalchemy import func, insert, select, text
 
 from study.ballot import Answer, Answers, answer, current
+from study.chain import holding
 from study.config import Protocol
 from study.config import Quota as Wanted
 from study.design import Material, main_cells
 from study.participants import add_voter
-from study.protocols import Version, _add_cells, _add_version, newest
+from study.protocols import Version, _add_cells, _add_version, newest, protocol_of
 from study.schema import (
     Assignment,
     Cell,
@@ -214,15 +216,17 @@ def newcomer(store: Store) -> str:
     return voter.id
 
 
+class RollBackError(Exception):
+    """What is timed shall not happen."""
+
+
 def one_hand_out(store: Store, who: str) -> float:
-    with store.write() as session:
-        voter, version = session.get(Voter, who), newest(session)
-        if voter is None or version is None:
-            raise SystemExit("no voter")
+    with suppress(RollBackError), holding(store, who) as (session, voter):
+        protocol = protocol_of(session, voter.protocol)
         start = time.perf_counter()
-        hand_out(session, voter, version.protocol, time.time())
+        hand_out(session, voter, protocol, time.time())
         spent = 1000 * (time.perf_counter() - start)
-        session.rollback()
+        raise RollBackError
     return spent
 
 
