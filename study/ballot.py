@@ -1,7 +1,7 @@
 """One voter's transactions: what is open, an answer coming in, an answer taken back.
 
 An answer is one transaction: its event, the vote, the counters, the next assignments. What is returned is
-committed.
+committed. Statements that each answer needs are built once (see study.chain).
 """
 
 import json
@@ -9,30 +9,28 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import bindparam, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from study.chain import record
+from study.chain import Held, holding, record
 from study.config import Protocol
 from study.gate import OPEN, PAUSED, standing
 from study.leases import reclaim, renew, settle, unsettle
+from study.own_trials import RefusedError, open_trials, own_trial, quota_of, set_state
 from study.protocols import protocol_of
-from study.schema import WAITING, Assignment, Cell, Event, ImageRow, PromptRow, Quota, Vote, Voter
+from study.schema import Assignment, Cell, Event, Quota, Vote, table
 from study.store import Store
 from study.trials import Trial, hand_out
 
 WINNER_OF_SIDE = {"left": "model_a", "right": "model_b", "tie": "tie", "both_bad": "tie (bothbad)"}
 UNDO = 2  # a vote can be taken back while it is one of so many last ones
+RECLAIM = 10  # a voter's page looks for lapsed leases, and so does each tenth trial given to them
 
+cells, votes = table("cells"), table("votes")
 
-class RefusedError(Exception):
-    """An answer that is not taken; `code` is for programs, `status` for HTTP."""
-
-    def __init__(self, code: str, status: int) -> None:
-        """Say why, in a word and in an HTTP status."""
-        super().__init__(code)
-        self.code, self.status = code, status
+ADD_VOTE = insert(votes)
+COUNT = update(cells).where(cells.c.id == bindparam("cell")).values(votes=cells.c.votes + bindparam("step"))
 
 
 @dataclass(frozen=True)
@@ -79,8 +77,8 @@ class Answers:
 
 def current(store: Store, voter_id: str) -> Ballot:
     """The voter's open trials, topped up, their lapsed leases renewed."""
-    with store.write() as session:
-        return ballot_of(session, hold(session, voter_id), wait=True)
+    with holding(store, voter_id) as (session, voter):
+        return ballot_of(session, voter, open_trials(session, voter), fresh=True)
 
 
 def answer(store: Store, voter_id: str, trial_id: str, answers: Answers) -> Ballot:
@@ -94,10 +92,15 @@ def answer(store: Store, voter_id: str, trial_id: str, answers: Answers) -> Ball
         names a vote on another trial.
     """
     try:
-        with store.write() as session:
-            voter = hold(session, voter_id)
-            _store(session, voter, trial_id, answers)
-            ballot = ballot_of(session, voter)
+        with holding(store, voter_id) as (session, voter):
+            _check(protocol_of(session, voter.protocol), answers)
+            waiting = open_trials(session, voter)
+            trial = waiting.pop(trial_id, None)
+            if trial is None:
+                _must_be_stored(session, voter, trial_id, answers)
+            else:
+                _store(session, voter, trial, answers)
+            ballot = ballot_of(session, voter, waiting)
     except IntegrityError:
         # The id names a vote already: the database has the last word.
         if not _is_stored(store, trial_id, answers):
@@ -116,80 +119,32 @@ def undo(store: Store, voter_id: str, trial_id: str, vote_id: str) -> Ballot:
     RefusedError
         foreign_trial, undo_not_allowed (403), unknown_trial, unknown_vote (404), too_late_to_undo (409).
     """
-    with store.write() as session:
-        voter = hold(session, voter_id)
+    with holding(store, voter_id) as (session, voter):
         _take_back(session, voter, trial_id, vote_id)
-        return ballot_of(session, voter)
+        return ballot_of(session, voter, open_trials(session, voter))
 
 
-def shown_image(store: Store, voter_id: str, trial_id: str, side: str) -> str | None:
-    """The key of the file that stands on one side of the voter's own trial."""
-    image = Assignment.left_image if side == "left" else Assignment.right_image
-    with store.read() as session:
-        return session.scalar(
-            select(ImageRow.served_key)
-            .join(Assignment, image == ImageRow.id)
-            .where(Assignment.trial_id == trial_id, Assignment.voter_id == voter_id)
-        )
-
-
-def hold(session: Session, voter_id: str) -> Voter:
-    """The voter's row, locked: two requests of one voter take turns."""
-    return session.scalars(select(Voter).where(Voter.id == voter_id).with_for_update()).one()
-
-
-def own_trial(session: Session, voter: Voter, trial_id: str) -> tuple[Assignment, Cell]:
-    """The voter's own trial, locked against whoever gives lapsed leases back."""
-    found = session.execute(
-        select(Assignment, Cell)
-        .join(Cell, Cell.id == Assignment.cell_id)
-        .where(Assignment.trial_id == trial_id)
-        .with_for_update(of=Assignment)
-    ).first()
-    if found is None:
-        raise RefusedError("unknown_trial", 404)
-    if found.Assignment.voter_id != voter.id:
-        raise RefusedError("foreign_trial", 403)
-    return found.Assignment, found.Cell
-
-
-def _store(session: Session, voter: Voter, trial_id: str, answers: Answers) -> None:
-    _check(protocol_of(session, voter.protocol), answers)
-    assignment, cell = own_trial(session, voter, trial_id)
-    if assignment.state not in WAITING:
-        first = session.get(Vote, answers.row_id(answers.given[0].question))
-        if first is not None and first.trial_id == trial_id:
-            return  # sent again: it is stored already
+def _must_be_stored(session: Session, voter: Held, trial_id: str, answers: Answers) -> None:
+    """Answers to a trial that waits for none: sent again, or refused."""
+    own_trial(session, voter, trial_id)
+    first = session.get(Vote, answers.row_id(answers.given[0].question))
+    if first is None or first.trial_id != trial_id:
         raise RefusedError("already_answered" if first is None else "vote_id_taken", 409)
 
+
+def _store(session: Session, voter: Held, trial: Any, answers: Answers) -> None:
     now = time.time()
-    quota = quota_of(assignment, cell)
-    late = settle(session, quota, assignment, now) if quota else False
+    quota = quota_of(trial)
+    late = settle(session, quota, trial, now) if quota else False
     for given in answers.given:
-        _add_vote(session, voter, assignment, answers, given, late, now)
-    assignment.state = "voted"
-    session.flush()
-    _count(session, assignment, 1)
+        _add_vote(session, voter, trial, answers, given, late, now)
+    set_state(session, trial.trial_id, "voted")
+    _count(session, trial, 1)
 
 
 def _add_vote(
-    session: Session,
-    voter: Voter,
-    assignment: Assignment,
-    answers: Answers,
-    given: Answer,
-    late: bool,
-    now: float,
+    session: Session, voter: Held, trial: Any, answers: Answers, given: Answer, late: bool, now: float
 ) -> None:
-    superseded = None
-    if assignment.state == "reopened":
-        superseded = session.scalar(
-            select(Vote.vote_id)
-            .join(Event, Event.id == Vote.event_id)
-            .where(Vote.trial_id == assignment.trial_id, Vote.question == given.question)
-            .order_by(Event.seq.desc())
-            .limit(1)
-        )
     body = {
         "vote_id": answers.row_id(given.question),
         "question": given.question,
@@ -197,12 +152,23 @@ def _add_vote(
         "rt_ms": given.rt_ms,
         "display": answers.display,
         "late": late,
-        "supersedes": superseded,
+        "supersedes": _superseded(session, trial.trial_id, given) if trial.state == "reopened" else None,
     }
-    event = record(session, voter, assignment.trial_id, "voted", now, body)
+    event = record(session, voter, trial.trial_id, "voted", now, body)
     shown = None if answers.display is None else json.dumps(answers.display, sort_keys=True)
-    vote = {**body, "display": shown, "trial_id": assignment.trial_id, "at": now}
-    session.add(Vote(**vote, event=event))
+    row = {**body, "display": shown, "trial_id": trial.trial_id, "event_id": event, "at": now}
+    session.execute(ADD_VOTE, row)
+
+
+def _superseded(session: Session, trial_id: str, given: Answer) -> str | None:
+    """The vote that was taken back before this one."""
+    return session.scalar(
+        select(Vote.vote_id)
+        .join(Event, Event.id == Vote.event_id)
+        .where(Vote.trial_id == trial_id, Vote.question == given.question)
+        .order_by(Event.seq.desc())
+        .limit(1)
+    )
 
 
 def _check(protocol: Protocol, answers: Answers) -> None:
@@ -222,8 +188,8 @@ def _is_stored(store: Store, trial_id: str, answers: Answers) -> bool:
     return vote is not None
 
 
-def _take_back(session: Session, voter: Voter, trial_id: str, vote_id: str) -> None:
-    assignment, cell = own_trial(session, voter, trial_id)
+def _take_back(session: Session, voter: Held, trial_id: str, vote_id: str) -> None:
+    trial = own_trial(session, voter, trial_id)
     protocol = protocol_of(session, voter.protocol)
     if not protocol.page.undo:
         raise RefusedError("undo_not_allowed", 403)
@@ -245,65 +211,49 @@ def _take_back(session: Session, voter: Voter, trial_id: str, vote_id: str) -> N
         raise RefusedError("too_late_to_undo", 409)
     now = time.time()
     expires = None
-    quota = quota_of(assignment, cell)
+    quota = quota_of(trial)
     if quota:
         expires = now + 60 * protocol.quota.lease_minutes
-        unsettle(session, quota, assignment, expires)
+        unsettle(session, quota)
     body = {"votes": [vote.vote_id for vote in named], "expires": expires}
     event = record(session, voter, trial_id, "undone", now, body)
-    session.flush()
     for vote in named:
-        vote.undone_by = event.id
-    assignment.state = "reopened"
-    session.flush()
-    _count(session, assignment, -1)
+        vote.undone_by = event
+    set_state(session, trial_id, "reopened", expires)
+    _count(session, trial, -1)
 
 
-def quota_of(assignment: Assignment, cell: Cell) -> int | None:
-    """The quota that a trial counts in; repeats and checks count in none."""
-    return cell.quota_id if assignment.kind == "main" else None
-
-
-def _count(session: Session, assignment: Assignment, step: int) -> None:
+def _count(session: Session, trial: Any, step: int) -> None:
     """Count an answer in its cell; a repeat is no further vote on it."""
-    if assignment.kind != "repeat":
-        session.execute(
-            update(Cell)
-            .where(Cell.id == assignment.cell_id)
-            .values(votes=Cell.votes + step)
-            .execution_options(synchronize_session=False)
-        )
+    if trial.kind != "repeat":
+        session.execute(COUNT, {"cell": trial.cell_id, "step": step})
 
 
-def ballot_of(session: Session, voter: Voter, wait: bool = False) -> Ballot:
-    """The open trials of a voter whose row is held, topped up; `wait` as in `hand_out`."""
+def ballot_of(session: Session, voter: Held, waiting: dict[str, Any], fresh: bool = False) -> Ballot:
+    """The ballot of a voter whose trials `waiting` are open, topped up, lapsed leases renewed.
+
+    fresh  whether no quota was changed in this transaction before, so that one may be waited for
+    """
     protocol, now = protocol_of(session, voter.protocol), time.time()
-    rows = session.execute(
-        select(
-            Assignment.trial_id, Assignment.position, PromptRow.text, ImageRow.width, ImageRow.height,
-            Assignment.kind, Assignment.expires, Assignment.first_left, Cell.quota_id,
-        )
-        .join(Cell, Cell.id == Assignment.cell_id)
-        .join(ImageRow, ImageRow.id == Assignment.left_image)
-        .join(PromptRow, PromptRow.id == Cell.prompt_id)
-        .where(Assignment.voter_id == voter.id, Assignment.state.in_(WAITING))
-        .order_by(Assignment.position)
-    ).all()  # fmt: skip
-    trials = [Trial(*row[:5], practice=row.kind == "practice") for row in rows]
-    gate = standing(session) if voter.given < voter.trials else OPEN
+    trials = [
+        Trial(row.trial_id, row.position, row.text, row.width, row.height, row.kind == "practice")
+        for row in waiting.values()
+    ]
+    gate, before = standing(session) if voter.given < voter.trials else OPEN, voter.given
     if gate == OPEN:
-        _top_up(session, voter, protocol, trials, now, wait)
-    for row in rows:
+        _top_up(session, voter, protocol, trials, now, wait=fresh)
+    for row in waiting.values():
         if row.kind == "main" and (row.expires is None or row.expires < now):
             _renew(session, voter, protocol, row, now)
-    if reclaim(session, now) and not trials and gate == OPEN:
+    look = fresh or not trials or before // RECLAIM < voter.given // RECLAIM
+    if look and reclaim(session, now) and not trials and gate == OPEN:
         _top_up(session, voter, protocol, trials, now)
     busy = not trials and gate == OPEN and voter.given < voter.trials and _has_room(session, voter, protocol)
     return Ballot(voter.given - len(trials), voter.trials, trials, busy, paused=gate == PAUSED)
 
 
 def _top_up(
-    session: Session, voter: Voter, protocol: Protocol, trials: list[Trial], now: float, wait: bool = False
+    session: Session, voter: Held, protocol: Protocol, trials: list[Trial], now: float, wait: bool = False
 ) -> None:
     """Hand out trials up to the one on the screen and `prefetch` more."""
     while len(trials) < 1 + protocol.prefetch and voter.given < voter.trials:
@@ -314,7 +264,7 @@ def _top_up(
         trials.append(trial)
 
 
-def _renew(session: Session, voter: Voter, protocol: Protocol, row: Any, now: float) -> None:
+def _renew(session: Session, voter: Held, protocol: Protocol, row: Any, now: float) -> None:
     """Let a trial that the voter still has hold a place again, if there is one; else it will be late."""
     if not renew(session, row.quota_id, row.first_left, row.expires is not None, protocol.quota.votes):
         return
@@ -328,10 +278,9 @@ def _renew(session: Session, voter: Voter, protocol: Protocol, row: Any, now: fl
     ).first()
     if changed:  # else somebody gave the place back just now; the next request will look again
         record(session, voter, row.trial_id, "renewed", now, {"expires": expires})
-        session.flush()
 
 
-def _has_room(session: Session, voter: Voter, protocol: Protocol) -> bool:
+def _has_room(session: Session, voter: Held, protocol: Protocol) -> bool:
     """Whether a pair that the voter has not seen wants votes, whoever is changing its quota just now."""
     seen = exists().where(Assignment.voter_id == voter.id, Assignment.cell_id == Cell.id)
     room = (

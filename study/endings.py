@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from study.ballot import Ballot, RefusedError, ballot_of, current, hold, own_trial, quota_of
-from study.chain import digest, record
+from study.ballot import Ballot, ballot_of, current
+from study.chain import Held, digest, holding, record
 from study.leases import release
+from study.own_trials import RefusedError, open_trials, own_trial, quota_of, set_state
 from study.protocols import protocol_of
-from study.schema import WAITING, Assignment, Cell, Event, Report, Voter
+from study.schema import WAITING, Event, Report
 from study.store import Store
 
 
@@ -30,13 +31,12 @@ def skip(store: Store, voter_id: str, trial_id: str, skip_id: str, reason: str) 
         foreign_trial, skip_not_allowed (403), unknown_trial (404); already_answered (409) when the trial
         ended in another way.
     """
-    with store.write() as session:
-        voter = hold(session, voter_id)
+    with holding(store, voter_id) as (session, voter):
         trial = own_trial(session, voter, trial_id)
         if not protocol_of(session, voter.protocol).page.skip:
             raise RefusedError("skip_not_allowed", 403)
-        _end(session, voter, *trial, "skipped", time.time(), {"id": skip_id, "reason": reason})
-        ballot = ballot_of(session, voter)
+        _end(session, voter, trial, "skipped", time.time(), {"id": skip_id, "reason": reason})
+        ballot = ballot_of(session, voter, open_trials(session, voter))
     return current(store, voter_id) if ballot.busy else ballot
 
 
@@ -51,42 +51,32 @@ def report(store: Store, voter_id: str, trial_id: str, report_id: str, side: str
         foreign_trial (403), unknown_trial (404); already_answered (409) when the trial ended in another way.
     """
     now = time.time()
-    with store.write() as session:
-        voter = hold(session, voter_id)
-        assignment, cell = own_trial(session, voter, trial_id)
-        image = assignment.left_image if side == "left" else assignment.right_image
+    with holding(store, voter_id) as (session, voter):
+        trial = own_trial(session, voter, trial_id)
+        image = trial.left_image if side == "left" else trial.right_image
         words = digest(reason) if reason else None
         body = {"id": report_id, "side": side, "image": image, "reason": words}
-        event = _end(session, voter, assignment, cell, "reported", now, body)
+        event = _end(session, voter, trial, "reported", now, body)
         if event is not None:
             told = {"side": side, "image_id": image, "reason": reason or None, "at": now}
-            session.add(Report(trial_id=trial_id, event=event, **told))
-            session.flush()
-        ballot = ballot_of(session, voter)
+            session.add(Report(trial_id=trial_id, event_id=event, **told))
+        ballot = ballot_of(session, voter, open_trials(session, voter))
     return current(store, voter_id) if ballot.busy else ballot
 
 
 def _end(
-    session: Session,
-    voter: Voter,
-    assignment: Assignment,
-    cell: Cell,
-    how: str,
-    now: float,
-    body: Mapping[str, Any],
-) -> Event | None:
-    """Close a trial and record it; None if this very request did so before."""
-    if assignment.state not in WAITING:
+    session: Session, voter: Held, trial: Any, how: str, now: float, body: Mapping[str, Any]
+) -> int | None:
+    """Close a trial and record it, returning the event's id; None if this very request did so before."""
+    if trial.state not in WAITING:
         before = session.scalar(
-            select(Event.body).where(Event.trial_id == assignment.trial_id, Event.event == how)
+            select(Event.body).where(Event.trial_id == trial.trial_id, Event.event == how)
         )
         if before is None or before["id"] != body["id"]:
             raise RefusedError("already_answered", 409)
         return None
-    quota = quota_of(assignment, cell)
+    quota = quota_of(trial)
     if quota:
-        release(session, quota, assignment)
-    assignment.state = how
-    event = record(session, voter, assignment.trial_id, how, now, body)
-    session.flush()
-    return event
+        release(session, quota, trial)
+    set_state(session, trial.trial_id, how)
+    return record(session, voter, trial.trial_id, how, now, body)

@@ -6,14 +6,32 @@ has its row locked. Only the first such lock of a transaction is ever waited for
 when somebody else holds them: so no two transactions wait for each other.
 """
 
-from collections.abc import Mapping
+from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlalchemy.orm import Session
 
-from study.schema import Assignment, Cell, Quota
+from study.schema import Quota, table
 
 AT_ONCE = 50
+
+assignments, cells, quotas = table("assignments"), table("cells"), table("quotas")
+
+CHANGE = (
+    update(quotas)
+    .where(quotas.c.id == bindparam("quota"))
+    .values({name: quotas.c[name] + bindparam(f"more_{name}") for name in ("votes", "load", "lefts")})
+)
+LAPSED = (
+    select(assignments.c.trial_id, assignments.c.first_left, quotas.c.id)
+    .join(cells, cells.c.id == assignments.c.cell_id)
+    .join(quotas, quotas.c.id == cells.c.quota_id)
+    .where(assignments.c.expires < bindparam("now"))
+    .order_by(assignments.c.expires)
+    .limit(AT_ONCE)
+    .with_for_update(of=(assignments, quotas), skip_locked=True)
+)
+END_LEASE = update(assignments).where(assignments.c.trial_id == bindparam("trial")).values(expires=None)
 
 
 def take(session: Session, quota_id: int, first_left: bool) -> None:
@@ -21,26 +39,22 @@ def take(session: Session, quota_id: int, first_left: bool) -> None:
     _change(session, quota_id, load=1, lefts=int(first_left))
 
 
-def settle(session: Session, quota_id: int, assignment: Assignment, now: float) -> bool:
-    """Turn an assignment's lease into a vote, and say whether it came late."""
-    held = assignment.expires is not None
-    late = assignment.expires is None or assignment.expires < now
-    _change(session, quota_id, votes=1, load=0 if held else 1, lefts=int(assignment.first_left and not held))
-    assignment.expires = None
-    return late
+def settle(session: Session, quota_id: int, trial: Any, now: float) -> bool:
+    """Turn a trial's lease, which the caller ends, into a vote, and say whether it came late."""
+    held = trial.expires is not None
+    _change(session, quota_id, votes=1, load=0 if held else 1, lefts=int(trial.first_left and not held))
+    return not held or trial.expires < now
 
 
-def unsettle(session: Session, quota_id: int, assignment: Assignment, expires: float) -> None:
-    """Turn a vote that was taken back into a lease again."""
+def unsettle(session: Session, quota_id: int) -> None:
+    """Turn a vote that was taken back into a lease again, which the caller begins."""
     _change(session, quota_id, votes=-1)
-    assignment.expires = expires
 
 
-def release(session: Session, quota_id: int, assignment: Assignment) -> None:
-    """Give back the place of a trial that ends without a vote."""
-    if assignment.expires is not None:
-        _change(session, quota_id, load=-1, lefts=-int(assignment.first_left))
-        assignment.expires = None
+def release(session: Session, quota_id: int, trial: Any) -> None:
+    """Give back the place of a trial that ends without a vote; the caller ends the lease."""
+    if trial.expires is not None:
+        _change(session, quota_id, load=-1, lefts=-int(trial.first_left))
 
 
 def renew(session: Session, quota_id: int, first_left: bool, held: bool, wanted: int) -> bool:
@@ -58,17 +72,9 @@ def renew(session: Session, quota_id: int, first_left: bool, held: bool, wanted:
 
 def reclaim(session: Session, now: float) -> int:
     """Give back places whose leases have run out, some at a time; returns how many."""
-    lapsed = session.execute(
-        select(Assignment.trial_id, Assignment.first_left, Quota.id)
-        .join(Cell, Cell.id == Assignment.cell_id)
-        .join(Quota, Quota.id == Cell.quota_id)
-        .where(Assignment.expires < now)
-        .order_by(Assignment.expires)
-        .limit(AT_ONCE)
-        .with_for_update(of=(Assignment, Quota), skip_locked=True)
-    ).all()
+    lapsed = session.execute(LAPSED, {"now": now}).all()
     for trial_id, first_left, quota_id in lapsed:
-        session.execute(update(Assignment).where(Assignment.trial_id == trial_id).values(expires=None))
+        session.execute(END_LEASE, {"trial": trial_id})
         _change(session, quota_id, load=-1, lefts=-int(first_left))
     return len(lapsed)
 
@@ -85,12 +91,6 @@ def sides(session: Session, protocol: str) -> tuple[int, int, int]:
     return int(found[0] or 0), int(found[1] or 0), int(found[2] or 0)
 
 
-def _change(session: Session, quota_id: int, **by: int) -> None:
-    values: Mapping[str, object] = {name: getattr(Quota, name) + step for name, step in by.items() if step}
-    if values:
-        session.execute(
-            update(Quota)
-            .where(Quota.id == quota_id)
-            .values(**values)
-            .execution_options(synchronize_session=False)
-        )
+def _change(session: Session, quota_id: int, votes: int = 0, load: int = 0, lefts: int = 0) -> None:
+    more = {"more_votes": votes, "more_load": load, "more_lefts": lefts}
+    session.execute(CHANGE, {"quota": quota_id, **more})

@@ -28,7 +28,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 WINNERS = ("model_a", "model_b", "tie", "tie (bothbad)")
 KINDS = ("main", "repeat", "gold", "null", "noise_floor", "practice")
@@ -298,7 +298,6 @@ class Vote(Base):
     late: Mapped[bool] = mapped_column(Boolean, default=False)
     supersedes: Mapped[str | None] = mapped_column(ForeignKey("votes.vote_id"))
     undone_by: Mapped[int | None] = mapped_column(ForeignKey("events.id"))
-    event: Mapped[Event] = relationship(foreign_keys=[event_id])
 
 
 class Report(Base):
@@ -316,7 +315,6 @@ class Report(Base):
     reason: Mapped[str | None] = mapped_column(Text)
     at: Mapped[float] = mapped_column(Float)
     seen: Mapped[float | None] = mapped_column(Float)
-    event: Mapped[Event] = relationship()
 
 
 class Decision(Base):
@@ -410,6 +408,11 @@ class AdminLogin(Base):
     password_hash: Mapped[str] = mapped_column(Text)
     created: Mapped[float] = mapped_column(Float)
     used: Mapped[float | None] = mapped_column(Float)
+
+
+def table(name: str) -> Table:
+    """A table without its class."""
+    return Base.metadata.tables[name]
 
 
 # The view, for reading; not in Base.metadata, because a migration makes it.

@@ -13,6 +13,7 @@ from flask_limiter import ApplicationLimit, Limiter
 from flask_wtf.csrf import CSRFProtect
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from study import windows  # noqa: F401 - windows:// is known from then on
 from study.platforms import MTURK_FORMS, MTURK_FRAMES
 from study.visitor import open_protocol
 
@@ -93,7 +94,7 @@ def secure(app: Flask) -> None:
 
 def _limit(app: Flask) -> None:
     everything = ApplicationLimit(EACH, key_function=_who, exempt_when=_unknown)
-    limiter = Limiter(_address, app=app, storage_uri="memory://", application_limits=[everything])
+    limiter = Limiter(_address, app=app, storage_uri="windows://", application_limits=[everything])
     views = app.view_functions
     for name, limit, exempt in (("joining.start", STARTS, _unknown), ("admin.login", LOGINS, None)):
         limited: Any = limiter.limit(limit, methods=["POST"], exempt_when=exempt)(views[name])

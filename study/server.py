@@ -5,12 +5,18 @@ import shutil
 import socket
 import sys
 from collections.abc import Callable, Mapping
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 THREADS = 8
+BACKLOG = 512
+# Linux deals connections out evenly among sockets of one address. Workers that share a socket do not share
+# the work: the one that wakes first takes whatever there is, and keeps it.
+SOCKET_EACH = sys.platform == "linux"
 
 
 class ServerError(RuntimeError):
@@ -26,14 +32,25 @@ def listen(host: str, port: int) -> socket.socket:
         If the address cannot be had.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with _bind(family, (host, port), shared=False) as tried:  # a shared one would join another server's
+            address = tried.getsockname()
+        return _bind(family, address)
+    except OSError as error:
+        raise ServerError(f"{host}:{port}: {error.strerror}; choose another with --port") from None
+
+
+def _bind(family: int, address: Any, shared: bool = SOCKET_EACH) -> socket.socket:
     server = socket.socket(family, socket.SOCK_STREAM)
     try:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        server.bind((host, port))
-        server.listen(512)
-    except OSError as error:
+        if shared:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        server.bind(address)
+        server.listen(BACKLOG)
+    except OSError:
         server.close()
-        raise ServerError(f"{host}:{port}: {error.strerror}; choose another with --port") from None
+        raise
     return server
 
 
@@ -48,13 +65,16 @@ class Server(BaseApplication):
         greet: Callable[[], None],
     ) -> None:
         """`make_app` runs in each worker; `greet` once, when the server listens."""
-        self.make_app, self.bound, self.workers, self.greet = make_app, bound, workers, greet
+        self.make_app, self.workers, self.greet = make_app, workers, greet
+        more = workers - 1 if SOCKET_EACH else 0
+        self.sockets = [bound, *(_bind(bound.family, bound.getsockname()) for _ in range(more))]
         super().__init__()
 
     def load_config(self) -> None:
         """Settings that are ours to choose."""
         settings = {
-            "bind": f"fd://{self.bound.fileno()}",
+            "bind": [f"fd://{one.fileno()}" for one in self.sockets],
+            "pre_fork": _give_socket,
             "workers": self.workers,
             "worker_class": "gthread",
             "threads": THREADS,
@@ -71,6 +91,13 @@ class Server(BaseApplication):
     def load(self) -> Flask:
         """Make the application, in a worker."""
         return self.make_app()
+
+
+def _give_socket(arbiter: Any, worker: Any) -> None:
+    """Give a worker the socket that no other one has: the next one, or that of the worker it replaces."""
+    taken = {other.place for other in arbiter.WORKERS.values()}
+    worker.place = next(place for place in count() if place not in taken)
+    worker.sockets = [arbiter.LISTENERS[worker.place % len(arbiter.LISTENERS)]]
 
 
 def greeting(folder: Path, title: str, address: str, password: str, environ: Mapping[str, str]) -> str:

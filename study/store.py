@@ -5,23 +5,27 @@ SQLite in the study folder by default, PostgreSQL by a URL. A transaction is eit
 for each other and nobody else's do (SQLite has one writer at a time anyway).
 """
 
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_UN, flock
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import IO, Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError, NoSuchModuleError
 from sqlalchemy.orm import Session
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 BUSY_SECONDS = 15
+CONNECTIONS = 16  # kept open, as many as there are threads or more: further ones are closed after each use
+IDLE_SECONDS = 5  # a connection that rested for so long is tried before it is used
 
 
 class StoreError(RuntimeError):
@@ -34,7 +38,7 @@ class Store:
 
     engine: Engine
     served: Path
-    turn: AbstractContextManager[Any]  # what a thread waits for before it writes
+    turn: AbstractContextManager[Any]  # what is waited for before writing
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -56,6 +60,41 @@ class Store:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+        if isinstance(self.turn, Turn):
+            self.turn.close()
+
+
+class Turn:
+    """SQLite's one writer: threads and processes queue here and are woken in time; SQLite has them poll.
+
+    Only among those who use it: SQLite itself sees to it that there is never more than one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """`path` is of an empty file that the processes of a study lock."""
+        self._path, self._threads = path, Lock()
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> None:
+        """Wait for the turn."""
+        with ExitStack() as given_up:
+            given_up.enter_context(self._threads)
+            if self._file is None:
+                self._file = self._path.open("ab")
+            flock(self._file, LOCK_EX)
+            given_up.pop_all()  # kept until __exit__
+
+    def __exit__(self, *_: object) -> None:
+        """Let the next one write."""
+        assert self._file is not None  # noqa: S101 - opened on entering
+        flock(self._file, LOCK_UN)
+        self._threads.release()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def open_store(folder: str | Path, url: str | None = None) -> Store:
@@ -71,7 +110,7 @@ def open_store(folder: str | Path, url: str | None = None) -> Store:
         address = make_url(url) if url else make_url("sqlite://").set(database=str(folder / "study.db"))
         if address.drivername in ("postgres", "postgresql"):
             address = address.set(drivername="postgresql+psycopg")
-        engine = create_engine(address, pool_pre_ping=address.get_backend_name() != "sqlite")
+        engine = create_engine(address, pool_size=CONNECTIONS)
     except (ArgumentError, NoSuchModuleError) as error:
         raise StoreError(f"DATABASE_URL: {str(error).splitlines()[0]}") from None
     except ModuleNotFoundError as error:
@@ -83,10 +122,10 @@ def open_store(folder: str | Path, url: str | None = None) -> Store:
             f"DATABASE_URL: {engine.dialect.name} is not supported; expected sqlite or postgresql"
         )
     if engine.dialect.name == "postgresql":
+        _try_after_a_rest(engine)
         return Store(engine, folder / "served", nullcontext())
     _make_sqlite_safe(engine)
-    # SQLite's one writer: threads of a process queue here, woken in time; SQLite itself would have them poll.
-    return Store(engine, folder / "served", Lock())
+    return Store(engine, folder / "served", Turn(Path(f"{address.database}-turn")))
 
 
 def _make_sqlite_safe(engine: Engine) -> None:
@@ -106,6 +145,23 @@ def _make_sqlite_safe(engine: Engine) -> None:
         # A writer queues at the start: a reader that turns writer midway may be refused by SQLite.
         writes = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _try_after_a_rest(engine: Engine) -> None:
+    """Replace connections that broke while nobody used them; trying at each use would double the waiting."""
+
+    @event.listens_for(engine, "checkin")
+    def rest(_connection: Any, record: Any) -> None:
+        record.info["since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def wake(connection: Any, record: Any, _proxy: Any) -> None:
+        if time.monotonic() - record.info.get("since", time.monotonic()) < IDLE_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error  # the pool takes another one
 
 
 def migrate(store: Store, revision: str = "head") -> None:

@@ -9,14 +9,19 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, Select, bindparam, exists, insert, select
+from sqlalchemy.orm import Session
 
-from study.chain import record
+from study.chain import Held, record
 from study.config import Protocol
 from study.leases import take
-from study.schema import Assignment, Cell, ImageRow, PromptRow, Quota, Voter
+from study.schema import table
 from study.script import Step, script
+
+NO_END = 2**31 - 1  # votes wanted where the protocol names no number
+
+assignments, cells, quotas = table("assignments"), table("cells"), table("quotas")
+images, prompts = table("images"), table("prompts")
 
 
 @dataclass(frozen=True)
@@ -43,27 +48,84 @@ class Choice:
     first_time: Any = None
 
 
-# What a choice needs to know of a cell.
+# What a choice needs to know of a cell, and the statements for it, each built once (see study.chain).
 SHOWN = (
-    Cell.id,
-    Cell.kind,
-    Cell.method_1,
-    Cell.method_2,
-    Cell.image_1,
-    Cell.image_2,
-    Cell.votes,
-    PromptRow.text,
-    ImageRow.width,
-    ImageRow.height,
+    *(cells.c[name] for name in ("id", "kind", "method_1", "method_2", "image_1", "image_2", "votes")),
+    prompts.c.text,
+    images.c.width,
+    images.c.height,
 )
+NOT_SEEN = ~exists().where(
+    assignments.c.voter_id == bindparam("voter"), assignments.c.cell_id == cells.c.id
+).correlate(cells)
+
+
+def _with_pictures(statement: Select[Any]) -> Select[Any]:
+    return statement.join(images, images.c.id == cells.c.image_1).join(
+        prompts, prompts.c.id == cells.c.prompt_id
+    )
+
+
+def _least(rows: Select[Any], level: ColumnElement[Any], shuffle: ColumnElement[Any]) -> list[Select[Any]]:
+    """Two statements for a row of the lowest level: the first from `draw` on in the shuffled circle, any."""
+    least = rows.with_only_columns(level).order_by(level).limit(1).scalar_subquery()
+    circle = rows.where(level == least).order_by(shuffle).limit(1)
+    return [circle.where(shuffle >= bindparam("draw")), circle]
+
+
+_PAIRS = _with_pictures(select(*SHOWN)).where(NOT_SEEN)
+_OF_QUOTAS = (
+    _with_pictures(
+        select(quotas.c.id.label("quota_id"), quotas.c.load, quotas.c.lefts, *SHOWN).join(
+            cells, cells.c.quota_id == quotas.c.id
+        )
+    )
+    .where(NOT_SEEN)
+    .where(quotas.c.protocol == bindparam("protocol"), quotas.c.load < bindparam("wanted"))
+)
+_UPWARDS = _OF_QUOTAS.order_by(quotas.c.load, quotas.c.shuffle).limit(1)
+
+# Rows of quotas are locked. Those that somebody else is changing are passed over, also for ones of a higher
+# level, rather than waited for; WAITED_FOR is for when all of them are.
+FREE_QUOTA = [
+    one.with_for_update(of=quotas, skip_locked=True)
+    for one in (*_least(_OF_QUOTAS, quotas.c.load, quotas.c.shuffle), _UPWARDS)
+]
+WAITED_FOR = _UPWARDS.with_for_update(of=quotas)
+PAIR_OF_QUOTA = _least(_PAIRS.where(cells.c.quota_id == bindparam("quota")), cells.c.votes, cells.c.shuffle)
+CHECK = _least(
+    _PAIRS.where(cells.c.protocol == bindparam("protocol"), cells.c.kind == bindparam("kind")),
+    cells.c.votes,
+    cells.c.shuffle,
+)
+ONE_CELL = _with_pictures(select(*SHOWN)).where(cells.c.id == bindparam("cell"))
+OWN = (
+    select(
+        *(assignments.c[name] for name in ("trial_id", "cell_id", "kind", "position", "first_left", "state")),
+        cells.c.method_1,
+        cells.c.method_2,
+    )
+    .join(cells, cells.c.id == assignments.c.cell_id)
+    .where(assignments.c.voter_id == bindparam("voter"), assignments.c.kind.in_(("main", "repeat")))
+    .order_by(assignments.c.position)
+)
+SIDES_OF_KIND = (
+    select(assignments.c.first_left)
+    .join(cells, cells.c.id == assignments.c.cell_id)
+    .where(assignments.c.voter_id == bindparam("voter"), cells.c.kind == bindparam("kind"))
+)
+SIDES_OF_PAIR = SIDES_OF_KIND.where(
+    cells.c.method_1 == bindparam("method_1"), cells.c.method_2 == bindparam("method_2")
+)
+GIVE = insert(assignments)
 
 
 def hand_out(
-    session: Session, voter: Voter, protocol: Protocol, now: float, wait: bool = False
+    session: Session, voter: Held, protocol: Protocol, now: float, wait: bool = False
 ) -> Trial | None:
     """Give the voter their next trial, with a lease; None if there is nothing for them now.
 
-    Within a write transaction that holds the voter's row. `wait` if this may wait for a quota that others
+    Within a transaction that holds the voter. `wait` if this may wait for a quota that others
     are changing, which needs that no quota was changed in the transaction before.
     """
     position = voter.given
@@ -76,36 +138,27 @@ def hand_out(
         first_left = not choice.first_time.first_left
     else:
         first_left = choose_side(*sides, choice.lefts, choice.load, step.draws[2])
-    cell = choice.cell
-    assignment = Assignment(
-        trial_id=secrets.token_hex(16),
-        voter_id=voter.id,
-        cell_id=cell.id,
-        position=position,
-        left_image=cell.image_1 if first_left else cell.image_2,
-        right_image=cell.image_2 if first_left else cell.image_1,
-        first_left=first_left,
-        kind=choice.kind,
-        repeat_of=choice.first_time.trial_id if choice.first_time else None,
-        state="open",
-        expires=None if choice.quota_id is None else now + 60 * protocol.quota.lease_minutes,
-        protocol=voter.protocol,
-        created=now,
-    )
-    session.add(assignment)
+    cell, trial_id = choice.cell, secrets.token_hex(16)
+    left, right = (cell.image_1, cell.image_2) if first_left else (cell.image_2, cell.image_1)
+    told = {
+        "position": position,
+        "first_left": first_left,
+        "kind": choice.kind,
+        "repeat_of": choice.first_time.trial_id if choice.first_time else None,
+        "expires": None if choice.quota_id is None else now + 60 * protocol.quota.lease_minutes,
+        "protocol": voter.protocol,
+    }
+    images_of_it = {"left_image": left, "right_image": right}
+    row = {"trial_id": trial_id, "voter_id": voter.id, "cell_id": cell.id, "state": "open", "created": now}
+    session.execute(GIVE, {**row, **images_of_it, **told})
     voter.given += 1
     if choice.quota_id is not None:
         take(session, choice.quota_id, first_left)
     body = {
         "cell": cell.id,
-        "position": position,
-        "left": assignment.left_image,
-        "right": assignment.right_image,
-        "first_left": first_left,
-        "kind": assignment.kind,
-        "repeat_of": assignment.repeat_of,
-        "expires": assignment.expires,
-        "protocol": voter.protocol,
+        "left": left,
+        "right": right,
+        **told,
         # why this cell and this side: the script, and the counts that its draws met
         "planned": step.kind,
         "draws": list(step.draws),
@@ -114,13 +167,12 @@ def hand_out(
         "cell_votes": cell.votes,
         "sides_so_far": list(sides),
     }
-    record(session, voter, assignment.trial_id, "assigned", now, body)
-    session.flush()
-    return Trial(assignment.trial_id, position, cell.text, cell.width, cell.height, cell.kind == "practice")
+    record(session, voter, trial_id, "assigned", now, body)
+    return Trial(trial_id, position, cell.text, cell.width, cell.height, cell.kind == "practice")
 
 
 def _choose(
-    session: Session, voter: Voter, protocol: Protocol, position: int, step: Step, wait: bool
+    session: Session, voter: Held, protocol: Protocol, position: int, step: Step, wait: bool
 ) -> Choice | None:
     """What the script says; a pair that counts where there is no such check (or nothing to repeat) left."""
     choice = None
@@ -131,32 +183,27 @@ def _choose(
     return choice or choose_cell(session, voter, protocol, step, wait)
 
 
-def choose_cell(session: Session, voter: Voter, protocol: Protocol, step: Step, wait: bool) -> Choice | None:
+def choose_cell(session: Session, voter: Held, protocol: Protocol, step: Step, wait: bool) -> Choice | None:
     """A pair in a least-filled quota that has room, which this voter has not seen; its quota is locked.
 
     `step.draws[0]` chooses among equally filled quotas, `step.draws[1]` among the pairs of one.
     """
-    asked = (
-        select(Quota.id.label("quota_id"), Quota.load, Quota.lefts, *SHOWN)
-        .join(Cell, Cell.quota_id == Quota.id)
-        .where(Quota.protocol == voter.protocol, ~_seen(voter.id))
-    )
-    if protocol.quota.votes:
-        asked = asked.where(Quota.load < protocol.quota.votes)
-    found = _least(session, _with_pictures(asked), Quota.load, Quota.shuffle, step.draws[0], wait)
+    wanted = protocol.quota.votes or NO_END
+    asked = {"voter": voter.id, "protocol": voter.protocol, "wanted": wanted, "draw": step.draws[0]}
+    found = _first(session, [*FREE_QUOTA, WAITED_FOR] if wait else FREE_QUOTA, asked)
     if found is None:
         return None
     cell = found
     if protocol.quota.per == "category":  # one of many pairs
-        pairs = select(*SHOWN).where(Cell.quota_id == found.quota_id, ~_seen(voter.id))
-        cell = _least(session, _with_pictures(pairs), Cell.votes, Cell.shuffle, step.draws[1]) or found
+        pairs = {"voter": voter.id, "quota": found.quota_id, "draw": step.draws[1]}
+        cell = _first(session, PAIR_OF_QUOTA, pairs) or found
     return Choice(cell, "main", found.quota_id, found.load, found.lefts)
 
 
-def choose_check(session: Session, voter: Voter, step: Step) -> Choice | None:
+def choose_check(session: Session, voter: Held, step: Step) -> Choice | None:
     """A check pair of the step's kind which this voter has not seen, the least answered first."""
-    pairs = select(*SHOWN).where(Cell.protocol == voter.protocol, Cell.kind == step.kind, ~_seen(voter.id))
-    cell = _least(session, _with_pictures(pairs), Cell.votes, Cell.shuffle, step.draws[0])
+    asked = {"voter": voter.id, "protocol": voter.protocol, "kind": step.kind, "draw": step.draws[0]}
+    cell = _first(session, CHECK, asked)
     return None if cell is None else Choice(cell, step.kind)
 
 
@@ -165,13 +212,7 @@ def choose_repeat(session: Session, voter_id: str, last: int, draw: float) -> Ch
 
     Only such whose mirror keeps the voter's sides for these methods balanced.
     """
-    shown = session.execute(
-        select(Assignment.trial_id, Assignment.cell_id, Assignment.kind, Assignment.position,
-               Assignment.first_left, Assignment.state, Cell.method_1, Cell.method_2)
-        .join(Cell, Cell.id == Assignment.cell_id)
-        .where(Assignment.voter_id == voter_id, Assignment.kind.in_(("main", "repeat")))
-        .order_by(Assignment.position)
-    ).all()  # fmt: skip
+    shown = session.execute(OWN, {"voter": voter_id}).all()
     lead: dict[tuple[str, str], int] = {}  # how much oftener the first method stood on the left
     for row in shown:
         pair = row.method_1, row.method_2
@@ -189,7 +230,7 @@ def choose_repeat(session: Session, voter_id: str, last: int, draw: float) -> Ch
     if not can:
         return None
     first_time = can[int(draw * len(can))]
-    cell = session.execute(_with_pictures(select(*SHOWN)).where(Cell.id == first_time.cell_id)).one()
+    cell = session.execute(ONE_CELL, {"cell": first_time.cell_id}).one()
     return Choice(cell, "repeat", first_time=first_time)
 
 
@@ -209,51 +250,19 @@ def choose_side(left: int, right: int, lefts: int, load: int, draw: float) -> bo
 
 def sides_so_far(session: Session, voter_id: str, cell: Any) -> tuple[int, int]:
     """How often this voter had the first method (of a check: its first image) left, and how often right."""
-    rows = session.scalars(
-        select(Assignment.first_left)
-        .join(Cell, Cell.id == Assignment.cell_id)
-        .where(Assignment.voter_id == voter_id, Cell.kind == cell.kind)
-        .where(
-            *([Cell.method_1 == cell.method_1, Cell.method_2 == cell.method_2] if cell.kind == "main" else [])
-        )
-    ).all()
+    asked = {"voter": voter_id, "kind": cell.kind}
+    if cell.kind == "main":
+        pair = {"method_1": cell.method_1, "method_2": cell.method_2}
+        rows = session.scalars(SIDES_OF_PAIR, {**asked, **pair}).all()
+    else:
+        rows = session.scalars(SIDES_OF_KIND, asked).all()
     return sum(rows), len(rows) - sum(rows)
 
 
-def _seen(voter_id: str) -> ColumnElement[bool]:
-    """Whether the voter was given a cell, in a SELECT from cells."""
-    given = aliased(Assignment)
-    return exists().where(given.voter_id == voter_id, given.cell_id == Cell.id)
-
-
-def _with_pictures(statement: Any) -> Any:
-    return statement.join(ImageRow, ImageRow.id == Cell.image_1).join(
-        PromptRow, PromptRow.id == Cell.prompt_id
-    )
-
-
-def _least(
-    session: Session,
-    rows: Any,
-    level: Any,
-    shuffle: Any,
-    draw: float,
-    wait: bool = False,
-) -> Any:
-    """A row of the lowest level: the first from `draw` on in the shuffled circle; None if there is none.
-
-    Rows of quotas are locked. Those that somebody else is changing are passed over, also for ones of a
-    higher level, rather than waited for; if all are, the first one is waited for where `wait` says so.
-    """
-    least = rows.with_only_columns(level).order_by(level).limit(1).scalar_subquery()
-    circle = rows.where(level == least).order_by(shuffle).limit(1)
-    tries = [circle.where(shuffle >= draw), circle]
-    if level.class_ is Quota:
-        upwards = rows.order_by(level, shuffle).limit(1)
-        tries = [one.with_for_update(of=Quota, skip_locked=True) for one in [*tries, upwards]]
-        tries += [upwards.with_for_update(of=Quota)] if wait else []
-    for statement in tries:
-        found = session.execute(statement).first()
+def _first(session: Session, statements: list[Select[Any]], values: dict[str, Any]) -> Any:
+    """The first row that one of the statements finds, tried in turn; None if there is none."""
+    for statement in statements:
+        found = session.execute(statement, values).first()
         if found is not None:
             return found
     return None

@@ -19,13 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from study import visitor
-from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, shown_image, undo
+from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, undo
+from study.chain import NoVoterError
 from study.config import Protocol
 from study.delivery import send_picture
 from study.endings import report, skip
 from study.gallery import describe
 from study.gate import must_go_on
 from study.languages import spoken
+from study.own_trials import shown_image
 from study.participants import find_voter
 from study.protocols import protocol_of
 from study.schema import Voter
@@ -34,6 +36,7 @@ from study.store import Store
 bp = Blueprint("voting", __name__)
 B = TypeVar("B", bound=BaseModel)
 
+SOME_TRIAL = "0" * 32
 VOTE_ID = r"\A[A-Za-z0-9-]{16,64}\z"
 
 
@@ -161,21 +164,19 @@ def ballot() -> tuple[Response, int]:
 @bp.post("/trials/<trial_id>/vote")
 def cast(trial_id: str) -> tuple[Response, int]:
     """Store the answers to one trial; when this returns, they are on the disk."""
-    return _change(VoteBody, lambda voter, body: answer(_store(), voter.id, trial_id, _answers(body)))
+    return _change(VoteBody, lambda voter, body: answer(_store(), voter, trial_id, _answers(body)))
 
 
 @bp.post("/trials/<trial_id>/undo")
 def take_back(trial_id: str) -> tuple[Response, int]:
     """Take one of the last two votes back; its trial is open again."""
-    return _change(UndoBody, lambda voter, body: undo(_store(), voter.id, trial_id, body.vote_id))
+    return _change(UndoBody, lambda voter, body: undo(_store(), voter, trial_id, body.vote_id))
 
 
 @bp.post("/trials/<trial_id>/skip")
 def pass_over(trial_id: str) -> tuple[Response, int]:
     """End a trial without a vote, where the protocol allows it."""
-    return _change(
-        SkipBody, lambda voter, body: skip(_store(), voter.id, trial_id, body.skip_id, body.reason)
-    )
+    return _change(SkipBody, lambda voter, body: skip(_store(), voter, trial_id, body.skip_id, body.reason))
 
 
 @bp.post("/trials/<trial_id>/report")
@@ -183,23 +184,23 @@ def complain(trial_id: str) -> tuple[Response, int]:
     """End a trial without a vote because of one of its images, and tell the researcher."""
     return _change(
         ReportBody,
-        lambda voter, body: report(_store(), voter.id, trial_id, body.report_id, body.side, body.reason),
+        lambda voter, body: report(_store(), voter, trial_id, body.report_id, body.side, body.reason),
     )
 
 
-def _change(kind: type[B], act: Callable[[Voter, B], Ballot]) -> tuple[Response, int]:
-    voter = _voter()
-    if voter is None:
-        return jsonify(error="no_session"), 401
+def _change(kind: type[B], act: Callable[[str, B], Ballot]) -> tuple[Response, int]:
+    voter = session.get("voter", "")
     try:
         body = kind.model_validate(request.get_json(silent=True))
     except ValidationError as error:
         return jsonify(error="bad_request", detail=describe(error)), 400
     try:
         ballot = act(voter, body)
+    except NoVoterError:
+        return jsonify(error="no_session"), 401
     except RefusedError as error:
         # A stale page learns where the voter stands, so that it can go on from there.
-        return jsonify(error=error.code, **_as_json(current(_store(), voter.id))), error.status
+        return jsonify(error=error.code, **_as_json(current(_store(), voter))), error.status
     return jsonify(_as_json(ballot)), 200
 
 
@@ -225,6 +226,15 @@ def _asked(protocol: Protocol) -> list[dict[str, Any]]:
 
 
 def _as_json(ballot: Ballot) -> dict[str, Any]:
+    # Six addresses are worked out, not six for each trial.
+    addresses = {
+        "left": url_for("voting.picture", trial_id=SOME_TRIAL, side="left"),
+        "right": url_for("voting.picture", trial_id=SOME_TRIAL, side="right"),
+        "vote": url_for("voting.cast", trial_id=SOME_TRIAL),
+        "undo": url_for("voting.take_back", trial_id=SOME_TRIAL),
+        "skip": url_for("voting.pass_over", trial_id=SOME_TRIAL),
+        "report": url_for("voting.complain", trial_id=SOME_TRIAL),
+    }
     return {
         "done": ballot.done,
         "total": ballot.total,
@@ -238,12 +248,7 @@ def _as_json(ballot: Ballot) -> dict[str, Any]:
                 "width": trial.width,
                 "height": trial.height,
                 "practice": trial.practice,
-                "left": url_for("voting.picture", trial_id=trial.trial_id, side="left"),
-                "right": url_for("voting.picture", trial_id=trial.trial_id, side="right"),
-                "vote": url_for("voting.cast", trial_id=trial.trial_id),
-                "undo": url_for("voting.take_back", trial_id=trial.trial_id),
-                "skip": url_for("voting.pass_over", trial_id=trial.trial_id),
-                "report": url_for("voting.complain", trial_id=trial.trial_id),
+                **{what: url.replace(SOME_TRIAL, trial.trial_id) for what, url in addresses.items()},
             }
             for trial in ballot.trials
         ],

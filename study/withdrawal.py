@@ -6,13 +6,13 @@ kept. What remains of the person is that their voter withdrew, and, of a platfor
 
 import time
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from study.exclusions import add_rules
 from study.participants import tombstone
 from study.protocols import protocol_of
-from study.schema import DemographicAnswer, Person, Tombstone, Voter
+from study.schema import Assignment, DemographicAnswer, Person, Report, Tombstone, Voter
 from study.store import BUSY_SECONDS, Store
 
 REASON = "withdrawn"
@@ -50,5 +50,12 @@ def _withdraw(session: Session, secret_key: str, person_id: str) -> None:
     if voter_id is not None:
         voter = session.scalars(select(Voter).where(Voter.id == voter_id).with_for_update()).one()
         voter.withdrawn = time.time()
+        _erase_words(session, voter_id)
         if not kept:
             add_rules(session, "judge", [voter.judge], REASON)
+
+
+def _erase_words(session: Session, voter_id: str) -> None:
+    """What the person wrote about images; that they reported them stays."""
+    theirs = select(Assignment.trial_id).where(Assignment.voter_id == voter_id)
+    session.execute(update(Report).where(Report.trial_id.in_(theirs)).values(reason=None))

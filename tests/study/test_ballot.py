@@ -5,9 +5,10 @@ import pytest
 from sqlalchemy import func, select
 
 from study import ballot as ballots
-from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, shown_image, undo
+from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, undo
 from study.config import Protocol, Question
 from study.config import Quota as Wanted
+from study.own_trials import shown_image
 from study.participants import add_voter, find_person, find_voter, pseudonym
 from study.protocols import open_protocol
 from study.schema import Assignment, Event, Quota, Vote

@@ -10,16 +10,17 @@ import pytest
 from sqlalchemy import func, select, text
 
 from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, undo
-from study.chain import digest
+from study.chain import NoVoterError, digest
 from study.config import Checks, Page, Protocol, Quota
 from study.endings import report, skip
 from study.ingest import ingest
-from study.participants import add_voter
+from study.participants import add_voter, find_person
 from study.protocols import open_protocol
 from study.schema import Assignment, Cell, Event, Report, Vote, votes_v1
 from study.schema import Quota as QuotaRow
 from study.store import Store, migrate
 from study.verify import VerifyError, verify
+from study.withdrawal import withdraw
 
 
 @pytest.fixture
@@ -97,12 +98,29 @@ def test_a_report_ends_the_trial_and_names_the_image(store: Store, side: str) ->
         assert told.image_id == (shown.left_image if side == "left" else shown.right_image)
         assert (told.trial_id, told.side, told.reason) == (trial, side, "not for children")
         assert told.seen is None
-        assert "not for children" not in str(told.event.body)  # a voter's own words stay erasable
-        assert told.event.body["reason"] == digest("not for children")
+        event = session.get(Event, told.event_id)
+        assert event
+        assert "not for children" not in str(event.body)  # a voter's own words stay erasable
+        assert event.body["reason"] == digest("not for children")
     verify(store)
     with store.write() as session:
         session.execute(text("UPDATE reports SET reason = NULL, seen = 5"))
     verify(store)
+
+
+def test_the_words_of_somebody_who_withdraws_are_erased(store: Store) -> None:
+    voter, other = new(store), new(store)
+    for somebody in (voter, other):
+        trial = current(store, somebody).trials[0].trial_id
+        report(store, somebody, trial, "report-1", "left", f"{somebody} was here")
+    person = find_person(store, voter_id=voter)
+    assert person
+    withdraw(store, "key", person.id)
+    with store.read() as session:
+        assert set(session.scalars(select(Report.reason))) == {None, f"{other} was here"}
+    verify(store)
+    with pytest.raises(NoVoterError):
+        current(store, voter)
 
 
 def test_ten_identical_reports_at_once_are_one(store: Store) -> None:

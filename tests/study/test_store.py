@@ -3,10 +3,11 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
+from study import store as stores
 from study.ballot import Answer, Answers, answer, current
 from study.config import Protocol
 from study.participants import add_voter
@@ -86,6 +87,28 @@ def test_sqlite_is_set_for_durability(tmp_path: Path) -> None:
         }
     store.close()
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 15000}
+
+
+def test_a_connection_that_broke_at_rest_is_replaced(
+    store: Store, database: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database is None:
+        pytest.skip("SQLite is a file")
+    other = create_engine(database)
+    with store.read() as session:
+        session.execute(text("SELECT 1"))
+    with other.connect() as connection:
+        ended = connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+        assert len(ended.all()) >= 1
+    other.dispose()
+    monkeypatch.setattr(stores, "IDLE_SECONDS", 0)
+    with store.read() as session:
+        assert session.scalar(text("SELECT 1")) == 1
 
 
 def test_the_view_has_the_columns_of_the_vote_dump(store: Store, protocol: Protocol) -> None:

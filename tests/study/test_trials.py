@@ -18,6 +18,7 @@ from sqlalchemy import select
 
 from study import ballot as ballots
 from study.ballot import Answer, Answers, RefusedError, answer, current, undo
+from study.chain import Held, holding
 from study.config import Checks, Page, Prompts, Protocol, Quota
 from study.endings import report, skip
 from study.ingest import ingest
@@ -205,12 +206,13 @@ def test_the_choice_is_what_a_plain_search_of_all_quotas_finds(
                     )
                     checked += 1
             if not found.finished:
-                with store.write() as session:  # answered without a hand-out, which the next look makes
-                    held = ballots.hold(session, voter)
+                with holding(store, voter) as (
+                    session,
+                    held,
+                ):  # without a hand-out, which the next look makes
                     trial = found.trials[0].trial_id
-                    ballots._store(
-                        session, held, trial, Answers(f"v-{trial}", (Answer("preference", "left", 1),))
-                    )
+                    answers = Answers(f"v-{trial}", (Answer("preference", "left", 1),))
+                    ballots._store(session, held, ballots.own_trial(session, held, trial), answers)
         assert checked == 21 if name == "category" else checked > 30  # 3 quotas of 7 are full then
     finally:
         ballots.protocol_of = real
@@ -287,7 +289,9 @@ def test_ties_between_cells_are_broken_at_random(copied: Callable[[str], Store])
             voter.head, voter.source, voter.created = "", "test", 0.0
             session.add(voter)
             session.flush()
-            ballots.ballot_of(session, voter)
+            names = ("id", "protocol", "trials", "given", "seq", "head")
+            held = Held(**{name: getattr(voter, name) for name in names})
+            ballots.ballot_of(session, held, {}, fresh=True)
             first[session.scalars(select(Assignment.cell_id)).one()] += 1
             session.rollback()
     assert len(first) == 12  # 3 quotas × 4 prompts
@@ -406,7 +410,10 @@ class Voting(RuleBasedStateMachine):
             standing = session.scalars(
                 select(Vote).where(Vote.trial_id == trial, Vote.undone_by.is_(None))
             ).all()
-        assert (trial in {t.trial_id for t in found.trials}) == (not standing)
+            ended = session.scalar(select(Assignment.state).where(Assignment.trial_id == trial))
+        # An undo that is sent again opens nothing: there may be another vote, or the trial was ended.
+        waits = not standing and ended not in ("skipped", "reported")
+        assert (trial in {t.trial_id for t in found.trials}) == waits
 
     @precondition(lambda self: len(self.voters) > 1 and self.votes)
     @rule(data=st.data())

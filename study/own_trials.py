@@ -1,0 +1,97 @@
+"""A voter's own trials: which of them wait for a vote, what stands on their sides, whose they are.
+
+Statements that each answer needs are built once (see study.chain).
+"""
+
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy.exc import NoResultFound
+from sqlalchemy.orm import Session
+
+from study.chain import Held
+from study.schema import WAITING, table
+from study.store import Store
+
+assignments, cells, images, prompts = (table(name) for name in ("assignments", "cells", "images", "prompts"))
+
+TRIAL = (
+    select(
+        *(assignments.c[name] for name in ("trial_id", "voter_id", "position", "kind", "state", "expires",
+                                           "first_left", "left_image", "right_image", "cell_id")),
+        cells.c.quota_id, prompts.c.text, images.c.width, images.c.height,
+    )
+    .join(cells, cells.c.id == assignments.c.cell_id)
+    .join(images, images.c.id == assignments.c.left_image)
+    .join(prompts, prompts.c.id == cells.c.prompt_id)
+    .with_for_update(of=assignments)  # against whoever gives lapsed leases back
+)  # fmt: skip
+OPEN = TRIAL.where(
+    assignments.c.voter_id == bindparam("voter"), or_(*(assignments.c.state == state for state in WAITING))
+).order_by(assignments.c.position)
+NAMED = TRIAL.where(assignments.c.trial_id == bindparam("trial"))
+SET_STATE = update(assignments).where(assignments.c.trial_id == bindparam("trial"))
+LEFT, RIGHT = images.alias(), images.alias()
+PICTURES = (
+    select(assignments.c.voter_id, LEFT.c.served_key.label("left"), RIGHT.c.served_key.label("right"))
+    .join(LEFT, LEFT.c.id == assignments.c.left_image)
+    .join(RIGHT, RIGHT.c.id == assignments.c.right_image)
+    .where(assignments.c.trial_id == bindparam("trial"))
+)
+
+
+class RefusedError(Exception):
+    """An answer that is not taken; `code` is for programs, `status` for HTTP."""
+
+    def __init__(self, code: str, status: int) -> None:
+        """Say why, in a word and in an HTTP status."""
+        super().__init__(code)
+        self.code, self.status = code, status
+
+
+def open_trials(session: Session, voter: Held) -> dict[str, Any]:
+    """The trials that wait for their vote, by id, in order; locked."""
+    return {row.trial_id: row for row in session.execute(OPEN, {"voter": voter.id})}
+
+
+def own_trial(session: Session, voter: Held, trial_id: str) -> Any:
+    """The voter's own trial, whatever its state; locked.
+
+    Raises
+    ------
+    RefusedError
+        foreign_trial (403), unknown_trial (404).
+    """
+    trial = session.execute(NAMED, {"trial": trial_id}).first()
+    if trial is None:
+        raise RefusedError("unknown_trial", 404)
+    if trial.voter_id != voter.id:
+        raise RefusedError("foreign_trial", 403)
+    return trial
+
+
+def set_state(session: Session, trial_id: str, state: str, expires: float | None = None) -> None:
+    """Change a trial's state and its lease."""
+    session.execute(SET_STATE, {"trial": trial_id, "state": state, "expires": expires})
+
+
+def quota_of(trial: Any) -> int | None:
+    """The quota that a trial counts in; repeats and checks count in none."""
+    return trial.quota_id if trial.kind == "main" else None
+
+
+def shown_image(store: Store, voter_id: str, trial_id: str, side: str) -> str | None:
+    """The key of the file that stands on one side of the voter's own trial."""
+    try:
+        shown = _pictures(store, trial_id)
+    except NoResultFound:
+        return None
+    return str(getattr(shown, side)) if shown.voter_id == voter_id else None
+
+
+@lru_cache(maxsize=4096)
+def _pictures(store: Store, trial_id: str) -> Any:
+    """Whose a trial is and what stands on its sides; that never changes, and both sides are asked for."""
+    with store.engine.connect() as connection:
+        return connection.execute(PICTURES, {"trial": trial_id}).one()
