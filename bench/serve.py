@@ -241,11 +241,19 @@ def main() -> None:
     parser.add_argument("--think", type=float, default=1.0, help="seconds they think about a pair")
     parser.add_argument("--seconds", type=float, default=20, help="of each scene but the last")
     parser.add_argument(
-        "--memory", type=int, default=0, metavar="VOTES", help="a last scene of so many votes; 0: without it"
+        "--memory",
+        type=int,
+        default=0,
+        metavar="VOTES",
+        help=f"a last scene of so many votes, more than {EVERY}; 0: without it",
     )
     parser.add_argument("--pictures", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--bare", metavar="FOLDER", help=argparse.SUPPRESS)  # be the bare server
     options = parser.parse_args()
+    if 0 < options.memory <= EVERY:
+        parser.error(
+            f"--memory: found {options.memory}, expected more than {EVERY}: it is compared with then"
+        )
     if options.bare:
         bound = listen("127.0.0.1", 0)
         address = address_of(bound)
