@@ -34,13 +34,21 @@ from generator.sweep import render, software_versions
 from qsched.jaq import jaq, paired_gain
 
 BASE = MODELS["shapes"]
-METHODS = "fp16,w8a8,w6a6,w4a16,w4a8,w4a6,w4a5,w4a4,mixdq-w8a8,mixdq-w4a8,svdquant-w4a4,qsched-w4a8"
+METHODS = (
+    "fp16,w8a8,w6a6,w4a16,w4a8,w4a6,w4a5,w4a4,mixdq-w8a8,mixdq-w4a8,svdquant-w4a4,qdiffusion-w4a8,s2p-w4a8,"
+    "qsched-w4a8,ptqd-w4a8,ptqd-released-w4a8"
+)
 # Which of two is nearer to full precision: (nearer if the papers are right, other).
 CLAIMS = (
     ("svdquant-w4a4", "w4a4"),
     ("mixdq-w4a8", "w4a8"),
     ("mixdq-w8a8", "w8a8"),
     ("w8a8", "svdquant-w4a4"),
+    ("s2p-w4a8", "qdiffusion-w4a8"),
+    ("qdiffusion-w4a8", "w4a8"),
+    ("ptqd-w4a8", "w4a8"),
+    ("ptqd-w4a8", "ptqd-released-w4a8"),
+    ("qsched-w4a8", "w4a8"),
 )
 BATCH = 50
 

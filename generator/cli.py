@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from generator.competitors import model_and_methods
+from generator.costs_cli import latency, sizes
 from generator.errors import BadInput, one_line_errors
 from generator.measure_cli import measure
 from generator.models_cli import models
 from generator.prompts.chosen import choosing_options, chosen
 from generator.prompts_cli import prompts
-
-if TYPE_CHECKING:  # torch is imported by the commands that need it, so that --help is quick
-    from generator.methods import Method
-    from generator.models import BaseModel
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -27,20 +25,8 @@ def cli() -> None:
 cli.add_command(prompts)
 cli.add_command(measure)
 cli.add_command(models)
-
-
-def _model_and_methods(
-    model: str, names: list[str], weights: Path | None = None
-) -> tuple[BaseModel, list[Method]]:
-    with one_line_errors():
-        from generator.methods import all_methods
-        from generator.models import find_model
-
-        base, known = find_model(model, weights), all_methods()
-    for name in names:
-        if name not in known:
-            raise BadInput(f"method {name!r}: unknown; expected one of {', '.join(known)}")
-    return base, [known[name] for name in names]
+cli.add_command(sizes)
+cli.add_command(latency)
 
 
 @cli.command()
@@ -68,7 +54,7 @@ def run(
 
     Example: generator run --model shapes --methods fp16,w4a8,qsched-w4a8 -n 48 -o runs/gallery
     """
-    base, competitors = _model_and_methods(model, list(dict.fromkeys(methods.split(","))), weights)
+    base, competitors = model_and_methods(model, list(dict.fromkeys(methods.split(","))), weights)
     spec = spec or base.prompts
     with one_line_errors():
         from generator.sweep import plan
@@ -110,7 +96,7 @@ def calibrate(model: str, method: str, how: str, captions: int, heldout: int, ou
 
     Example: generator calibrate --model shapes --method w4a8
     """
-    base, (chosen,) = _model_and_methods(model, [method])
+    base, (chosen,) = model_and_methods(model, [method])
     from generator.calibrate import calibrate as search
     from generator.methods.qsched import coefficients_file
 
@@ -128,7 +114,7 @@ def allocate(model: str, output: Path | None) -> None:
 
     Example: generator allocate --model shapes
     """
-    base, _ = _model_and_methods(model, [])
+    base, _ = model_and_methods(model, [])
     from generator.methods.mixdq import allocation_file, measure_and_allocate
 
     path = output or allocation_file(base)
@@ -146,7 +132,7 @@ def ptqd(model: str, method: str, output: Path | None) -> None:
 
     Example: generator ptqd --model shapes --method w4a8
     """
-    base, (chosen,) = _model_and_methods(model, [method])
+    base, (chosen,) = model_and_methods(model, [method])
     from generator.methods.ptqd import measure, statistics_file
 
     path = output or statistics_file(base, method)
@@ -167,7 +153,7 @@ def train(model: str, method: str, output: Path | None) -> None:
 
     Example: generator train --model shapes --method s2p-w4a8
     """
-    base, _ = _model_and_methods(model, [method])
+    base, _ = model_and_methods(model, [method])
     from generator.methods import qdiffusion, serial_parallel
 
     makers = {**serial_parallel.MAKERS, **qdiffusion.MAKERS}

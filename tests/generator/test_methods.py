@@ -18,7 +18,8 @@ from qsched.coefficients import CoefficientsError
 
 BASE, METHODS = MODELS["shapes"], all_methods()
 PROMPTS = shapes_prompts("heldout", 8)
-DRAWN = ("fp16", "w8a8", "w6a6", "w4a8", "w4a4", "mixdq-w8a8", "mixdq-w4a8", "svdquant-w4a4")
+TRAINED = ("qdiffusion-w4a8", "s2p-w4a8")
+DRAWN = ("fp16", "w8a8", "w6a6", "w4a8", "w4a4", "mixdq-w8a8", "mixdq-w4a8", "svdquant-w4a4", *TRAINED)
 
 
 @functools.cache
@@ -43,6 +44,7 @@ def test_fewer_bits_stay_less_close_to_full_precision(pictures):
     assert distance["svdquant-w4a4"] > distance["w4a4"] + 3
     assert distance["mixdq-w4a8"] > distance["w4a8"]
     assert distance["mixdq-w8a8"] > 30
+    assert all(distance[method] > distance["w4a8"] + 1 for method in TRAINED)  # as committed
 
 
 def test_the_naive_ladder_has_all_its_rungs():
@@ -65,7 +67,9 @@ def test_qsched_is_its_quantized_model_under_another_scheduler(pictures):
     assert torch.equal(render(pipeline, BASE, PROMPTS), pictures["w4a8"])
 
 
-@pytest.mark.parametrize("method", ["fp16", "w8a8", "w6a6", "w4a8", "mixdq-w4a8", "svdquant-w4a4"])
+@pytest.mark.parametrize(
+    "method", ["fp16", "w8a8", "w6a6", "w4a8", "mixdq-w4a8", "svdquant-w4a4", "s2p-w4a8"]
+)
 def test_size_is_what_safetensors_writes(method, tmp_path):
     backbone = copy.deepcopy(pipeline_of(method)[0].unet)
     size = size_bytes(backbone)
