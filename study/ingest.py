@@ -134,7 +134,7 @@ def _serve(files: Served, gallery: Gallery) -> list[ImageRow]:
     rows = {}
     for records in of_prompt.values():
         pngs = [served_png(gallery.root / record.file) for record in records]
-        padded = equally_long(pngs, max(record.width * record.height for record in records))
+        padded = equally_long(pngs, records[0].width * records[0].height)  # a prompt has one size
         for record, png in zip(records, padded, strict=True):
             rows[record.method, record.prompt_id, record.replicate] = _row(record, *files.write(png))
     return [rows[record.method, record.prompt_id, record.replicate] for record in gallery.images]
