@@ -15,6 +15,7 @@ from study.schema import Decision, Exclusion, PromptRow, Vote, Voter
 from study.store import Store
 
 LONGEST_REASON = 500
+WITHDRAWN = "withdrawn"  # the reason of the rules that voters make by leaving
 
 
 class ExclusionError(ValueError):
@@ -78,14 +79,22 @@ def lift(store: Store, number: int) -> None:
     Raises
     ------
     ExclusionError
-        If no such rule stands.
+        If no such rule stands, or if the voter took their votes out by withdrawing.
     """
     with store.write() as session:
+        hold_decisions(session)
         rule = session.get(Exclusion, number)
         if rule is None or rule.lifted is not None:
             raise ExclusionError(f"no rule {number} stands")
+        if rule.reason == WITHDRAWN and _has_withdrawn(session, rule):
+            raise ExclusionError(f"rule {number} stays: the voter withdrew")
         decision: Decision = decide(session, "lifted", time.time(), {"rule": number})
         session.execute(update(Exclusion).where(Exclusion.id == number).values(lifted=decision.seq))
+
+
+def _has_withdrawn(session: Session, rule: Exclusion) -> bool:
+    withdrawn = select(Voter.withdrawn).where(Voter.judge == rule.value)
+    return rule.field == "judge" and session.scalar(withdrawn) is not None
 
 
 def rules(store: Store) -> list[Rule]:

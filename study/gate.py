@@ -7,10 +7,9 @@ in, and voters get no further pair. Either way, answers to pairs that were given
 import time
 
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from study.chain import decide
+from study.chain import decide, hold_decisions
 from study.schema import Decision
 from study.store import Store
 
@@ -39,15 +38,12 @@ def turn(store: Store, decision: str) -> bool:
 
     False if it is that already: then nothing is recorded.
     """
-    while True:
-        try:
-            with store.write() as session:
-                if standing(session) == AFTER[decision]:
-                    return False
-                decide(session, decision, time.time(), {})
-            return True
-        except IntegrityError:  # another decision was made at this moment: the chain has one end
-            continue
+    with store.write() as session:
+        hold_decisions(session)
+        if standing(session) == AFTER[decision]:
+            return False
+        decide(session, decision, time.time(), {})
+    return True
 
 
 def must_admit(store: Store) -> None:

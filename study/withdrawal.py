@@ -9,13 +9,12 @@ import time
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from study.exclusions import add_rules
+from study.exclusions import WITHDRAWN, add_rules
 from study.participants import tombstone
 from study.protocols import protocol_of
 from study.schema import Assignment, DemographicAnswer, Person, Report, Tombstone, Voter
 from study.store import BUSY_SECONDS, Store
 
-REASON = "withdrawn"
 PATIENCE_MS = 100  # voters wait while SQLite waits
 
 
@@ -52,7 +51,7 @@ def _withdraw(session: Session, secret_key: str, person_id: str) -> None:
         voter.withdrawn = time.time()
         _erase_words(session, voter_id)
         if not kept:
-            add_rules(session, "judge", [voter.judge], REASON)
+            add_rules(session, "judge", [voter.judge], WITHDRAWN)
 
 
 def _erase_words(session: Session, voter_id: str) -> None:

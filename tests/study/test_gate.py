@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from study import gate
 from study.ballot import Answer, Answers, answer, current, undo
 from study.exclusions import exclude
 from study.gate import AFTER, standing, turn
@@ -135,25 +134,6 @@ def test_the_researcher_decides(store: Store, researcher: Any) -> None:
         assert told in researcher.get("/admin/").text
         assert is_(store) == AFTER[decision]
     assert researcher.submit("/admin/standing", decision="burnt").status_code == 400
-
-
-def test_a_decision_that_is_never_refused_waits_for_nobody(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Another decision at the same moment is met by trying again."""
-    from sqlalchemy.exc import IntegrityError
-
-    real, calls = gate.decide, []
-
-    def clash(*args: Any) -> Any:
-        calls.append(args)
-        if len(calls) == 1:
-            raise IntegrityError("seq", {}, Exception())
-        return real(*args)
-
-    monkeypatch.setattr(gate, "decide", clash)
-    assert turn(store, "paused")
-    assert len(calls) == 2
 
 
 def test_a_paused_study_goes_down_a_revision_and_up_again(store: Store) -> None:

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from study.config import Consent, Demographic, Protocol
+from study.exclusions import ExclusionError, exclude, lift, rules
 from study.invitations import invite
 from study.participants import (
     Joining,
@@ -95,6 +96,15 @@ def test_votes_are_left_out_of_tables_and_the_chain_is_whole(store: Store, finis
     assert [(bool(excluded), reason) for excluded, reason in rows] == [(True, "withdrawn")] * 2
     assert [(rule.field, rule.reason) for rule in rules] == [("judge", "withdrawn")]
     verify(store)
+
+
+def test_nobody_takes_them_in_again(store: Store, finished: Any) -> None:
+    finished.send(link_of(finished.page))
+    with pytest.raises(ExclusionError, match="rule 1 stays: the voter withdrew"):
+        lift(store, 1)
+    exclude(store, "prompt", ["0000"], "withdrawn")  # a researcher's own rule, whatever its words
+    lift(store, 2)
+    assert [rule.lifted for rule in rules(store)] == [False, True]
 
 
 def test_votes_may_be_kept(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
