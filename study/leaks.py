@@ -16,7 +16,7 @@ the same two images come again and again; its interval is Student's with a degre
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy import sparse, stats
@@ -92,11 +92,10 @@ def judge(
         raise TooFewError(f"{len(set(prompts))} prompts were shown, {FEWEST} or more are needed")
     alone = [_judge_one(name, received, truths, prompts, seed) for name, received in channels.items()]
     corrected = holm(np.array([channel.p for channel in alone]))
-    found = []
-    for channel, p in zip(alone, corrected, strict=True):
-        clues = channel.clues if p <= LEVEL else ()
-        found.append(Channel(**{**vars(channel), "p_holm": float(p), "clues": clues}))
-    return found
+    return [
+        replace(channel, p_holm=float(p), clues=channel.clues if p <= LEVEL else ())
+        for channel, p in zip(alone, corrected, strict=True)
+    ]
 
 
 def _judge_one(

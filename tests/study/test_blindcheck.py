@@ -19,8 +19,9 @@ from study import trials, voting
 from study.app import create_app
 from study.blindcheck import CHANNELS, Verdict, copy_of, verdict, vote
 from study.cli import cli
-from study.config import Protocol
+from study.config import Consent, Entrances, Protocol
 from study.ingest import ingest
+from study.protocols import newest
 from study.received import of_container, of_headers
 from study.schema import Assignment, ImageRow, Voter
 from study.served import encode, pad
@@ -207,6 +208,23 @@ def test_the_clock_and_the_length_of_the_pixels_are_not_facts() -> None:
     assert of_container(pad(encode(flat), 20_000)) == of_container(pad(encode(rough), 20_000))
     assert of_container(encode(flat)) != of_container(pad(encode(flat), 20_000))
     assert of_container(pad(encode(flat), 20_000)) != of_container(pad(encode(flat), 20_000) + b"\0")
+
+
+def test_the_copy_shows_the_same_and_knows_nobody(store: Store, protocol: Protocol) -> None:
+    pictures = select(*ImageRow.__table__.columns).order_by(ImageRow.id)
+    with store.read() as session:
+        shown = session.execute(pictures).all()
+    closed = protocol.model_copy(update={"entrances": Entrances(link=False), "consent": Consent(age=18)})
+    with copy_of(store, closed) as copy, copy.read() as session:
+        assert session.execute(pictures).all() == shown
+        assert session.scalar(select(func.count()).select_from(Voter)) == 0
+        for image in shown:
+            file = f"{image.served_key}.png"
+            assert (copy.served / file).read_bytes() == (store.served / file).read_bytes()
+        opened = newest(session)
+        assert opened
+        assert (opened.protocol.entrances, opened.protocol.consent.asked) == (Entrances(), False)
+    assert not copy.served.exists()
 
 
 def run(*arguments: object) -> Any:
