@@ -4,9 +4,9 @@
     python bench/run.py --model sdxl-turbo --prompts partiprompts -n 256 --batch-size 8
 
 The peer is the bare loop of diffusers on the same model, prompts, noise and batches: it calls the pipeline
-and keeps nothing. Each drawing is timed from the loaded model to the last picture, in turns; a run counts as its
-whole duration less the time that its log gives for loading. On a GPU also how busy it was (nvidia-smi, every
-0.1 s).
+and keeps nothing. Each drawing is timed from the loaded model to the last picture, in turns; a run counts as
+its whole duration less the time that its log gives for loading. On a GPU also how busy it was (nvidia-smi,
+every 0.1 s).
 """
 
 import argparse

@@ -38,6 +38,14 @@ cli.add_command(latency)
 @click.option("--prompts", "spec", help="A set or a file, as in generator prompts; default: the model's own.")
 @choosing_options
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option(
+    "--ray",
+    "cluster",
+    is_flag=False,
+    flag_value="local",
+    metavar="[ADDRESS]",
+    help="Draw on all GPUs of a Ray cluster; without an address, of this machine.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what it would take; draws two batches to measure.")
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Gallery folder.")
 def run(
@@ -46,6 +54,7 @@ def run(
     weights: Path | None,
     spec: str | None,
     batch_size: int,
+    cluster: str | None,
     dry_run: bool,
     output: Path,
     **options: Any,
@@ -65,7 +74,9 @@ def run(
             click.echo("\n".join(plan(base, competitors, drawn, output, batch_size).lines()))
             return
         try:
-            made = sweep(base, competitors, drawn, output, prompt_set=spec, batch_size=batch_size)
+            made = sweep(
+                base, competitors, drawn, output, prompt_set=spec, batch_size=batch_size, cluster=cluster
+            )
         except KeyboardInterrupt:
             click.echo(f"{output}: stopped; the same command goes on where it is", err=True)
             sys.exit(130)
@@ -164,3 +175,35 @@ def train(model: str, method: str, output: Path | None) -> None:
     with one_line_errors():
         makers[method](base, path)
     click.echo(f"{path}: written, {path.stat().st_size / 1e6:.2f} MB")
+
+
+@cli.command()
+@click.option(
+    "--images", "folders", required=True, multiple=True, metavar="METHOD=FOLDER", help="May be repeated."
+)
+@click.option(
+    "--prompts", "spec", help="A set or a file, as in generator prompts; Q-Sched's folders have theirs."
+)
+@choosing_options
+@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Gallery folder.")
+def collect(folders: tuple[str, ...], spec: str | None, output: Path, **options: Any) -> None:
+    """Make a gallery of pictures that deepcompressor, Q-Sched or any other program named by prompt.
+
+    \b
+    Example:
+      generator collect --images fp16=out/samples/MJHQ/MJHQ-5000 --images w4a4=… --prompts mjhq -n 5000 -o g
+    """
+    from generator.collect import collect as put_together
+    from generator.collect import prompts_of_qsched
+
+    by_method: dict[str, Path] = {}
+    for given in folders:
+        method, equals, folder = given.partition("=")
+        if not (method and equals and folder) or method in by_method:
+            raise BadInput(f"--images {given}: expected METHOD=FOLDER, each method once")
+        by_method[method] = Path(folder)
+    with one_line_errors():
+        first = next(iter(by_method.values()))
+        drawn = chosen(spec, **options) if spec else prompts_of_qsched(first)
+        number = put_together(by_method, drawn, output, prompt_set=spec or str(first))
+    click.echo(f"{output}: {number} images, {len(by_method)} methods × {len(drawn)} prompts")

@@ -55,8 +55,9 @@ class Ledger:
                 f"{self.folder}: {method.id} is not what it was when its first pictures were drawn "
                 f"({', '.join(names)}); take a new folder"
             )
-        self.methods[method.id] = method
-        self.save()
+        if before is None:
+            self.methods[method.id] = method
+            self.save()
 
     def save(self) -> None:
         """Write run.json, whole or not at all."""

@@ -32,14 +32,10 @@ class Progress:
         """Close the bar."""
         self.bar.close()
 
-    def start(self, method: str, **facts: Any) -> None:
-        """The pictures that follow are of this method."""
-        self.bar.set_description(method)
-        self.event("method", method=method, **facts)
-
     def image(self, method: str, size: int) -> None:
         """One more picture of `method` is on the disk, in a file of `size` bytes."""
         self.done, self.new, self.bytes = self.done + 1, self.new + 1, self.bytes + size
+        self.bar.set_description(method, refresh=False)
         self.bar.update()
         now = time.monotonic()
         if self.bar.disable and now - self.told >= EVERY:

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import time
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from generator.methods import Method
 from generator.models import BaseModel
-from generator.sweep.backbones import Backbones, grouped
+from generator.sweep.artist import Artist, Shard, Sheet, shards
 from generator.sweep.conditions import Conditions
 from generator.sweep.ledger import RUN, Ledger, SweepError, opened
 from generator.sweep.progress import Progress
 from generator.sweep.recorder import Recorder
-from generator.sweep.render import draw
-from generator.sweep.work import AtWork
 from study import gallery
 from study.gallery import ImageRecord, Prompt
 
@@ -43,8 +41,9 @@ def run(
     *,
     prompt_set: str,
     batch_size: int = 16,
+    cluster: str | None = None,
 ) -> Outcome:
-    """Draw every prompt with every method into the gallery `folder`.
+    """Draw every prompt with every method into the gallery `folder`; on the Ray `cluster`, if one is named.
 
     An image counts as done once its row stands in images.jsonl and its file has the row's sha256; the
     others are drawn. Pictures are equal, pixel for pixel, whichever run draws them, at equal hardware
@@ -72,7 +71,8 @@ def run(
                 progress.say(
                     f"not as when the first pictures were drawn, so they may differ in pixels: {change}"
                 )
-            _draw_missing(base, methods, prompts, ledger, progress, batch_size)
+            left = list(shards(methods, prompts, batch_size, ledger.done, ledger.methods))
+            _draw_missing(base, methods, left, ledger, progress, cluster)
             counts = flagged(ledger)
             progress.event("end", images=progress.new, flagged=counts)
         # Last, so that a folder without gallery.json is a run that is not finished.
@@ -103,10 +103,10 @@ def checked(base: BaseModel, methods: Sequence[Method], prompts: Sequence[Prompt
 def _draw_missing(
     base: BaseModel,
     methods: Sequence[Method],
-    prompts: Sequence[Prompt],
+    left: Sequence[Shard],
     ledger: Ledger,
     progress: Progress,
-    batch_size: int,
+    cluster: str | None,
 ) -> None:
     def recorded(record: ImageRecord, size: int) -> None:
         ledger.done[record.method, record.prompt_id] = record
@@ -114,19 +114,47 @@ def _draw_missing(
             progress.event("flag", method=record.method, prompt_id=record.prompt_id, flags=record.flags)
         progress.image(record.method, size)
 
-    backbones, conditions = Backbones(base), Conditions(ledger.folder / RUN / "text")
     with Recorder(ledger.folder, recorded) as recorder:
-        for method in grouped(methods):
-            missing = [p for p in prompts if (method.id, p.prompt_id) not in ledger.done]
-            if not missing and method.id in ledger.methods:
-                continue
-            began = time.perf_counter()
-            pipeline, values = backbones.pipeline_of(method)
-            progress.start(method.id, missing=len(missing), ready_s=round(time.perf_counter() - began, 2))
-            work = AtWork(base, method, pipeline, values, ledger, progress, recorder, conditions)
-            work.draw_missing(prompts, batch_size)
-            if not missing:  # all drawn, but never described
-                work.describe(draw(pipeline, base, prompts[:1]).nfe)
+        for sheet in _sheets(base, methods, left, ledger.folder, progress, cluster):
+            method = sheet.shard.method
+            if sheet.ready_s is not None:
+                progress.event("method", method=method, ready_s=round(sheet.ready_s, 2))
+            for was, now in sheet.halved:
+                progress.event("out_of_memory", method=method, batch_size=was, now=now)
+                progress.say(f"{method}: out of memory with {was} pictures at once, so {now} now")
+            ledger.describe(sheet.method)
+            for row, pixels in sheet.pictures:
+                recorder.put(row, pixels)
+            _room(ledger.folder, progress)
+
+
+def _sheets(
+    base: BaseModel,
+    methods: Sequence[Method],
+    left: Sequence[Shard],
+    folder: Path,
+    progress: Progress,
+    cluster: str | None,
+) -> Iterator[Sheet]:
+    if cluster is None:
+        artist = Artist(base, methods, folder / RUN / "text")
+        return (artist.draw(shard) for shard in left)
+    from generator.sweep.cluster import draw_on_ray
+
+    return draw_on_ray(base, methods, left, cluster, progress.say)
+
+
+def _room(folder: Path, progress: Progress) -> None:
+    """SweepError while there is still room, if the pictures to come will not fit."""
+    if not progress.new:
+        return
+    need = (progress.total - progress.done) * progress.bytes / progress.new
+    free = shutil.disk_usage(folder).free
+    if need > free:
+        raise SweepError(
+            f"{folder}: the pictures to come take about {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
+            "make room, and give the same command again"
+        )
 
 
 def flagged(ledger: Ledger) -> dict[str, dict[str, int]]:

@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,6 +41,21 @@ class Pipeline:
             self.unet(torch.zeros(len(prompt), 1))
         noise = torch.stack([torch.rand((3, 8, 8), generator=one) for one in generator])
         return SimpleNamespace(images=(noise + self.unet.tint).clamp(0, 1))
+
+
+class SlowPipeline(Pipeline):
+    """Takes half a second for a batch."""
+
+    def __call__(self, *arguments, **named):
+        time.sleep(0.5)
+        return super().__call__(*arguments, **named)
+
+
+class TooLargePipeline(Pipeline):
+    """Needs more memory than there is."""
+
+    def __call__(self, *arguments, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
 
 
 def model(id_="noise", load=Pipeline, **changes):
@@ -78,7 +94,7 @@ def _killed_after(steps):
 
     # What a process wrote outlives it without fsync, which would only cost time here.
     os.fsync, os.replace = counted(lambda descriptor: None), counted(os.replace)
-    sweep.work.draw = counted(sweep.work.draw)
+    sweep.artist.draw = counted(sweep.artist.draw)
 
 
 def _main():

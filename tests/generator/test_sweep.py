@@ -140,7 +140,7 @@ def test_a_killed_run_goes_on_to_the_same_pictures(made, killer, tmp_path_factor
 
 
 def test_ctrl_c_keeps_what_was_drawn(made, tmp_path, monkeypatch):
-    drawn, draw = [], sweep.work.draw
+    drawn, draw = [], sweep.artist.draw
 
     def stopped_at_the_third(*arguments):
         drawn.append(1)
@@ -149,7 +149,7 @@ def test_ctrl_c_keeps_what_was_drawn(made, tmp_path, monkeypatch):
         return draw(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep.work, "draw", stopped_at_the_third)
+        patch.setattr(sweep.artist, "draw", stopped_at_the_third)
         with pytest.raises(KeyboardInterrupt):
             small.run(tmp_path / "g")
     assert len(gallery.read_images(tmp_path / "g")) == 2 * small.BATCH
@@ -178,9 +178,7 @@ def test_a_full_disk_is_told_and_nothing_is_lost(made, tmp_path, monkeypatch):
 
 
 def test_a_disk_that_will_not_suffice_is_told_before_it_is_full(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        sweep.work.shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 100)
-    )
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, 100))
     with pytest.raises(
         sweep.SweepError, match=r"the pictures to come take about 0\.00 GB, 0\.00 GB are free"
     ):
@@ -255,7 +253,7 @@ def test_a_file_that_a_method_lacks_is_told_before_anything_is_drawn(tmp_path):
 
 
 def out_of_memory_above(most, monkeypatch):
-    draw, sizes = sweep.work.draw, []
+    draw, sizes = sweep.artist.draw, []
 
     def limited(pipeline, base, prompts, conditions):
         if len(prompts) > most:
@@ -263,7 +261,7 @@ def out_of_memory_above(most, monkeypatch):
         sizes.append(len(prompts))
         return draw(pipeline, base, prompts, conditions)
 
-    monkeypatch.setattr(sweep.work, "draw", limited)
+    monkeypatch.setattr(sweep.artist, "draw", limited)
     return sizes
 
 

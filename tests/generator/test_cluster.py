@@ -1,0 +1,73 @@
+"""A run on a local Ray cluster of two nodes, one of which is killed on the way."""
+
+import importlib.util
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from generator import sweep
+from study import gallery
+
+ray = pytest.importorskip("ray", reason="the extra [cluster] is not installed")
+HERE = Path(__file__).parent
+pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore")]
+
+spec = importlib.util.spec_from_file_location("small_run", HERE / "small_run.py")
+small = importlib.util.module_from_spec(spec)
+sys.modules["small_run"] = small  # the workers import it by this name
+spec.loader.exec_module(small)
+
+
+def files(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.glob("images/**/*.png")}
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """A cluster whose workers sit on two nodes of a CPU each."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE)]))
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+        nodes = [made.add_node(num_cpus=1) for _ in range(2)]
+        ray.init(address=made.address, log_to_driver=False)
+        yield made, nodes
+        ray.shutdown()
+        made.shutdown()
+
+
+def test_what_goes_wrong_on_a_node_is_told_as_if_it_were_here(cluster, tmp_path):
+    with pytest.raises(sweep.SweepError, match="plain: out of memory with one picture at a time"):
+        small.run(tmp_path / "g", base=small.model(load=small.TooLargePipeline), cluster="auto")
+
+
+def test_a_node_that_dies_costs_nothing_but_time(cluster, tmp_path, capsys):
+    made, nodes = cluster
+    assert small.run(tmp_path / "alone", batch_size=1).new == 14
+    killed = []
+
+    def kill_when_it_is_under_way():
+        while not killed:
+            rows = tmp_path / "g" / "images.jsonl"
+            if rows.exists() and len(rows.read_text().splitlines()) >= 4:
+                made.remove_node(nodes[0], allow_graceful=False)
+                killed.append(len(rows.read_text().splitlines()))
+            time.sleep(0.05)
+
+    killer = threading.Thread(target=kill_when_it_is_under_way, daemon=True)
+    killer.start()
+    outcome = small.run(
+        tmp_path / "g", base=small.model(load=small.SlowPipeline), batch_size=1, cluster="auto"
+    )
+    killer.join()
+    assert killed[0] < 14, "the run was over before the node died"
+    assert outcome.new == 14
+    assert files(tmp_path / "g") == files(tmp_path / "alone")
+    assert len(gallery.read_gallery(tmp_path / "g").images) == 14
+    assert "a node is lost" in capsys.readouterr().err
