@@ -172,6 +172,7 @@ def answers() -> str:
         question=question,
         pairs=list(pairs),
         pair=pair,
+        look=look,
         timing=look.value,
         chart=CHART,
         bars=bars(look.value, *CHART),
