@@ -1,8 +1,8 @@
-"""Quantizers of other libraries, as they come: bitsandbytes and torchao.
+"""Quantizers of other libraries, as they come: bitsandbytes and torchao, and nunchaku's ready checkpoints.
 
-Both quantize Linear layers alone, so a U-Net's convolutions stay in 16 bits; both have kernels of their own,
-so nothing is simulated. bitsandbytes' layers are what diffusers' `BitsAndBytesConfig` makes, put in place one
-by one: diffusers itself refuses to quantize without a GPU, although bitsandbytes can.
+The first two quantize Linear layers alone, so a U-Net's convolutions stay in 16 bits; all have kernels of
+their own, so nothing is simulated. bitsandbytes' layers are what diffusers' `BitsAndBytesConfig` makes, put
+in place one by one: diffusers itself refuses to quantize without a GPU, although bitsandbytes can.
 """
 
 from __future__ import annotations
@@ -20,14 +20,28 @@ from generator.models import BaseModel
 from generator.quantize import quantizable, replace
 
 FP8_CAPABILITY = (8, 9)
+# Where nunchaku has 4-bit kernels: Turing, Ampere, Ada (int4) and Blackwell (fp4); Hopper has no such units.
+NUNCHAKU_CAPABILITIES = ((7, 5), (8, 0), (8, 6), (8, 9), (12, 0))
+NUNCHAKU_READY = {  # base model: module, class, checkpoint
+    "sdxl-turbo": (
+        "nunchaku.models.unets.unet_sdxl",
+        "NunchakuSDXLUNet2DConditionModel",
+        "nunchaku-tech/nunchaku-sdxl-turbo/svdq-{precision}_r32-sdxl-turbo.safetensors",
+    ),
+    "flux-schnell": (
+        "nunchaku",
+        "NunchakuFluxTransformer2dModel",
+        "nunchaku-tech/nunchaku-flux.1-schnell/svdq-{precision}_r32-flux.1-schnell.safetensors",
+    ),
+}
 
 
 def _library(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        told = f"{name} cannot be imported ({error}): pip install 'pairstudy[libraries]'"
-        raise MethodError(told) from error
+        how = "see its releases" if name.startswith("nunchaku") else "pip install 'pairstudy[libraries]'"
+        raise MethodError(f"{name} cannot be imported ({error}): {how}") from error
 
 
 def _linears(model: nn.Module, base: BaseModel) -> Iterator[tuple[str, nn.Linear]]:
@@ -63,17 +77,38 @@ def _torchao(kind: str) -> Callable[[DiffusionPipeline, BaseModel], None]:
         if kind == "int8":
             config = quantization.Int8DynamicActivationInt8WeightConfig()
         else:
-            major, minor = torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0)
-            if (major, minor) < FP8_CAPABILITY:
-                here = f"one of {major}.{minor}" if major else "none"
-                raise MethodError(
-                    f"torchao-fp8 needs a GPU of compute capability 8.9 or more; here is {here}"
-                )
+            if _capability() < FP8_CAPABILITY:
+                needs = "torchao-fp8 needs a GPU of compute capability 8.9 or more"
+                raise MethodError(f"{needs}; here is {_told(_capability())}")
             config = quantization.Float8DynamicActivationFloat8WeightConfig(granularity=quantization.PerRow())
         chosen = {layer for _, layer in _linears(backbone, base)}
         quantization.quantize_(backbone, config, filter_fn=lambda layer, _: layer in chosen)
 
     return apply
+
+
+def _nunchaku(pipeline: DiffusionPipeline, base: BaseModel) -> None:
+    """Put the ready checkpoint in place of the backbone; nunchaku fetches it, or takes it from its cache."""
+    if base.id not in NUNCHAKU_READY:
+        ready = ", ".join(NUNCHAKU_READY)
+        raise MethodError(f"nunchaku has no ready checkpoint of {base.id}; there are those of {ready}")
+    if (capability := _capability()) not in NUNCHAKU_CAPABILITIES:
+        known = ", ".join(_told(each) for each in NUNCHAKU_CAPABILITIES)
+        raise MethodError(f"nunchaku runs on GPUs of compute capability {known}; here is {_told(capability)}")
+    module, name, checkpoint = NUNCHAKU_READY[base.id]
+    precision = "fp4" if capability[0] == 12 else "int4"
+    made = getattr(_library(module), name).from_pretrained(checkpoint.format(precision=precision))
+    old = getattr(pipeline, base.backbone)
+    setattr(pipeline, base.backbone, made.to(old.device))
+
+
+def _capability() -> tuple[int, int]:
+    """Of the first GPU; (0, 0) without one."""
+    return torch.cuda.get_device_capability() if torch.cuda.is_available() else (0, 0)
+
+
+def _told(capability: tuple[int, int]) -> str:
+    return f"{capability[0]}.{capability[1]}" if capability[0] else "no GPU"
 
 
 METHODS = [
@@ -101,5 +136,10 @@ METHODS = [
         "torchao-fp8", "torchao FP8", 8, 8,
         "torchao: Linear weights float8 by output channel, activations float8 by token",
         _torchao("fp8"),
+    ),
+    Method(
+        "nunchaku-w4a4", "SVDQuant W4A4 (nunchaku)", 4, 4,
+        "the ready SVDQuant checkpoint of nunchaku, on its own kernels",
+        _nunchaku,
     ),
 ]  # fmt: skip

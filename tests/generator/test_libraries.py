@@ -3,6 +3,7 @@
 import importlib
 import os
 import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -93,9 +94,39 @@ def test_torchao_is_int8_by_output_channel():
 
 def test_what_is_missing_is_named(monkeypatch):
     if not torch.cuda.is_available():
-        with pytest.raises(MethodError, match=r"compute capability 8\.9 or more; here is none"):
+        with pytest.raises(MethodError, match=r"compute capability 8\.9 or more; here is no GPU"):
             METHODS["torchao-fp8"].apply(BASE.load(), BASE)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     importlib.invalidate_caches()
     with pytest.raises(MethodError, match=r"bitsandbytes cannot be imported .*pairstudy\[libraries\]"):
         METHODS["bnb-nf4"].apply(BASE.load(), BASE)
+
+
+def test_nunchaku_says_what_it_lacks(monkeypatch):
+    apply = METHODS["nunchaku-w4a4"].apply
+    with pytest.raises(MethodError, match="no ready checkpoint of shapes; there are those of sdxl-turbo"):
+        apply(BASE.load(), BASE)
+    turbo = SimpleNamespace(id="sdxl-turbo", backbone="unet")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))  # Hopper
+    with pytest.raises(MethodError, match=r"capability 7\.5, 8\.0, 8\.6, 8\.9, 12\.0; here is 9\.0"):
+        apply(None, turbo)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 9))
+    monkeypatch.setitem(sys.modules, "nunchaku", None)
+    with pytest.raises(MethodError, match=r"nunchaku.* cannot be imported"):
+        apply(None, turbo)
+
+
+@pytest.mark.parametrize(("capability", "precision"), [((8, 9), "int4"), ((12, 0), "fp4")])
+def test_nunchakus_checkpoint_takes_the_place_of_the_backbone(monkeypatch, capability, precision):
+    """A stand-in for the package: there is no GPU here that it runs on."""
+    asked, new = [], nn.Linear(2, 2)
+    kind = SimpleNamespace(from_pretrained=lambda name: asked.append(name) or new)
+    module = SimpleNamespace(NunchakuFluxTransformer2dModel=kind)
+    monkeypatch.setitem(sys.modules, "nunchaku", module)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    pipeline = SimpleNamespace(transformer=SimpleNamespace(device=torch.device("cpu")))
+    METHODS["nunchaku-w4a4"].apply(pipeline, SimpleNamespace(id="flux-schnell", backbone="transformer"))
+    assert pipeline.transformer is new
+    assert asked == [f"nunchaku-tech/nunchaku-flux.1-schnell/svdq-{precision}_r32-flux.1-schnell.safetensors"]
