@@ -49,7 +49,10 @@ export class Stage {
   /** Size the pictures to the room there is. */
   #fit() {
     const [left, right] = this.#pictures;
-    if (left === undefined) return;
+    if (left === undefined) {
+      this.#gate("");
+      return;
+    }
     const size = { width: left.naturalWidth, height: left.naturalHeight };
     const dpr = devicePixelRatio;
     const box = { width: this.#stage.clientWidth * dpr, height: this.#stage.clientHeight * dpr };
@@ -68,19 +71,22 @@ export class Stage {
       button.querySelector("span").textContent = words[layout][button.dataset.answer];
       button.querySelector("kbd").textContent = SIGNS[layout][button.dataset.answer];
     }
-    this.#gate();
+    this.#gate(this.#lacking());
   }
 
-  /** Whether the study asks for a larger window, or for larger pictures than fit into this one. */
-  #gate() {
+  /** What the study asks for that this window does not have; "" if it has all. */
+  #lacking() {
     const { min_width: width, min_height: height, min_scale: scale } = this.#wanted;
-    const narrow = innerWidth < width || innerHeight < height;
-    const gated = narrow || this.scale < scale;
-    if (narrow) $("gate-why").textContent = say("narrow", { width, height, has_width: innerWidth, has_height: innerHeight });
-    else if (gated) $("gate-why").textContent = say("shrunk");
-    if (gated === this.gated) return;
-    this.gated = gated;
-    $("gate").hidden = !gated;
+    const has = { has_width: innerWidth, has_height: innerHeight };
+    if (innerWidth < width || innerHeight < height) return say("narrow", { width, height, ...has });
+    return this.scale < scale ? say("shrunk") : "";
+  }
+
+  #gate(why) {
+    $("gate-why").textContent = why;
+    if ((why !== "") === this.gated) return;
+    this.gated = why !== "";
+    $("gate").hidden = !this.gated;
     this.#onGate();
   }
 }

@@ -54,7 +54,7 @@ const outbox = new Outbox(page.dataset.voter, document.querySelector("meta[name=
   trouble() {
     if (outbox.failing) note("offline", say("offline"));
     else unnote("offline");
-    if (showing === null && coming === null) rest();
+    if (idle()) rest();
   },
   closed(trial) {
     known.add(trial);
@@ -77,7 +77,12 @@ function take(news) {
     known.add(trial.id);
     enqueue({ trial, pictures: loadPair(trial, () => note("slow", say("slow"))), decoded: null, reveals: 0 });
   }
-  if (showing === null && coming === null && !keeping) turn();
+  if (idle()) turn();
+}
+
+/** Whether there is nothing on the screen, and nothing on its way there. */
+function idle() {
+  return showing === null && coming === null && !keeping;
 }
 
 function enqueue(pair) {
@@ -147,11 +152,12 @@ function rest() {
 
 async function askAgain() {
   clearTimeout(asking);
-  asking = setTimeout(() => showing === null && coming === null && rest(), ASK_AGAIN_MS);
+  asking = setTimeout(() => idle() && rest(), ASK_AGAIN_MS);
   const response = await fetch(page.dataset.ballot).catch(() => null);
-  if (!response?.ok || outbox.size > 0) return;
+  const news = response?.ok ? await response.json() : null;
+  if (news === null || !idle() || outbox.size > 0) return;
   known.clear(); // nothing is on its way: what the server calls open is open, whatever became of it here
-  take(await response.json());
+  take(news);
 }
 
 function breakIsDue({ trial: { position } }) {
@@ -276,7 +282,7 @@ async function takeBack() {
 
 /** End the pair on the screen without a vote, as `what` says, if the voter confirms it in a dialog. */
 async function end(what, dialog) {
-  if (stopped || keeping || showing === null) return;
+  if (stopped || keeping || showing === null || stage.gated) return;
   const { pair } = showing;
   clock.pause("dialog", true);
   const said = await dialog();
@@ -294,6 +300,7 @@ function newId() {
 // ---------------------------------------------------------------- hands
 
 addEventListener("keydown", (event) => {
+  if (event.repeat && buttons.includes(event.target)) event.preventDefault(); // a held key is one answer
   if (event.repeat || event.shiftKey || !meant(event)) return;
   const side = KEYS[stage.layout][event.key];
   if (side !== undefined) answer(side, "key", event.timeStamp);

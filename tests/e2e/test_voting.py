@@ -169,8 +169,14 @@ def test_a_double_click_is_one_vote(
     voter.page.keyboard.press("ArrowLeft")
     voter.page.keyboard.press("ArrowLeft")  # a bouncing key
     voter.wait_for_pair(4)
+    voter.page.get_by_role("button", name="Left", exact=True).focus()
+    for _ in range(4):  # a key that is held
+        voter.page.keyboard.down("Enter")
+        voter.page.wait_for_timeout(250)
+    voter.page.keyboard.up("Enter")
+    voter.wait_for_pair(5)
     voter.page.wait_for_load_state("networkidle")
-    assert len(exported(command, served.folder, tmp_path / "votes.jsonl")) == 3
+    assert len(exported(command, served.folder, tmp_path / "votes.jsonl")) == 4
     voter.context.close()
 
 
