@@ -145,9 +145,14 @@ function rest() {
   clear();
   cover(outbox.failing ? "rest" : null);
   if (outbox.size > 0) return;
-  if (ballot.finished) location.replace(page.dataset.done);
-  else if (ballot.paused) location.replace(page.dataset.home); // which says so
+  if (ballot.finished) leaveFor(page.dataset.done);
+  else if (ballot.paused) leaveFor(page.dataset.home); // which says so
   else askAgain();
+}
+
+function leaveFor(address) {
+  stopped = true; // a second call would break the first one off
+  location.replace(address);
 }
 
 async function askAgain() {
