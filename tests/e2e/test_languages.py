@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.test_accessibility import check
+
 pytestmark = pytest.mark.browser
 
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
@@ -72,6 +74,8 @@ def test_a_session_in_another_language(browser: Any, served: Any, language: str,
 
     def shoot(what: str) -> None:
         page.wait_for_load_state()
+        if name == "phone":
+            check(page, f"{what} {language}")
         page.screenshot(path=SCREENSHOTS / f"{what}-{name}-{language}.png")
         assert page.locator("html").get_attribute("lang") == language
         assert page.evaluate("getComputedStyle(document.body).direction") == (
