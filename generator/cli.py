@@ -47,7 +47,7 @@ cli.add_command(latency)
     help="Draw on all GPUs of a Ray cluster; without an address, of this machine.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what it would take; draws two batches to measure.")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Gallery folder.")
+@click.option("-o", "--output", required=True, help="Gallery folder, or the address of one: s3://…")
 def run(
     model: str,
     methods: str,
@@ -56,7 +56,7 @@ def run(
     batch_size: int,
     cluster: str | None,
     dry_run: bool,
-    output: Path,
+    output: str,
     **options: Any,
 ) -> None:
     """Draw a gallery. Interrupted, the same command goes on where it stopped.
@@ -68,15 +68,17 @@ def run(
     with one_line_errors():
         from generator.sweep import plan
         from generator.sweep import run as sweep
+        from generator.sweep.store import drawn_in
 
         drawn = chosen(spec, **options)
-        if dry_run:
-            click.echo("\n".join(plan(base, competitors, drawn, output, batch_size).lines()))
-            return
         try:
-            made = sweep(
-                base, competitors, drawn, output, prompt_set=spec, batch_size=batch_size, cluster=cluster
-            )
+            with drawn_in(output) as folder:
+                if dry_run:
+                    click.echo("\n".join(plan(base, competitors, drawn, folder, batch_size).lines()))
+                    return
+                made = sweep(
+                    base, competitors, drawn, folder, prompt_set=spec, batch_size=batch_size, cluster=cluster
+                )
         except KeyboardInterrupt:
             click.echo(f"{output}: stopped; the same command goes on where it is", err=True)
             sys.exit(130)
@@ -85,7 +87,7 @@ def run(
         click.echo(f"{method}: {found} of {len(drawn)} images; they stay in the gallery, flagged")
     size = f"{len(competitors)} methods × {len(drawn)} prompts"
     click.echo(f"{output}: {made.new} new images, {size}. Show it with")
-    click.echo(f"  study init STUDY && study ingest {output} --study STUDY && study serve --study STUDY")
+    click.echo(f"  study init STUDY && study ingest {folder} --study STUDY && study serve --study STUDY")
 
 
 @cli.command()
