@@ -72,34 +72,45 @@ def _bitsandbytes(kind: str) -> Callable[[DiffusionPipeline, BaseModel], None]:
 
 def _torchao(kind: str) -> Callable[[DiffusionPipeline, BaseModel], None]:
     def apply(pipeline: DiffusionPipeline, base: BaseModel) -> None:
+        _check_torchao(kind)
         quantization = _library("torchao.quantization")
-        backbone = getattr(pipeline, base.backbone)
-        if kind == "int8":
-            config = quantization.Int8DynamicActivationInt8WeightConfig()
-        else:
-            if _capability() < FP8_CAPABILITY:
-                needs = "torchao-fp8 needs a GPU of compute capability 8.9 or more"
-                raise MethodError(f"{needs}; here is {_told(_capability())}")
+        config = quantization.Int8DynamicActivationInt8WeightConfig()
+        if kind == "fp8":
             config = quantization.Float8DynamicActivationFloat8WeightConfig(granularity=quantization.PerRow())
+        backbone = getattr(pipeline, base.backbone)
         chosen = {layer for _, layer in _linears(backbone, base)}
         quantization.quantize_(backbone, config, filter_fn=lambda layer, _: layer in chosen)
 
     return apply
 
 
+def _check_torchao(kind: str) -> None:
+    _library("torchao.quantization")
+    if kind == "fp8" and _capability() < FP8_CAPABILITY:
+        needs = "torchao-fp8 needs a GPU of compute capability 8.9 or more"
+        raise MethodError(f"{needs}; here is {_told(_capability())}")
+
+
 def _nunchaku(pipeline: DiffusionPipeline, base: BaseModel) -> None:
     """Put the ready checkpoint in place of the backbone; nunchaku fetches it, or takes it from its cache."""
-    if base.id not in NUNCHAKU_READY:
-        ready = ", ".join(NUNCHAKU_READY)
-        raise MethodError(f"nunchaku has no ready checkpoint of {base.id}; there are those of {ready}")
-    if (capability := _capability()) not in NUNCHAKU_CAPABILITIES:
-        known = ", ".join(_told(each) for each in NUNCHAKU_CAPABILITIES)
-        raise MethodError(f"nunchaku runs on GPUs of compute capability {known}; here is {_told(capability)}")
+    _check_nunchaku(base)
     module, name, checkpoint = NUNCHAKU_READY[base.id]
-    precision = "fp4" if capability[0] == 12 else "int4"
+    precision = "fp4" if _capability()[0] == 12 else "int4"
     made = getattr(_library(module), name).from_pretrained(checkpoint.format(precision=precision))
     old = getattr(pipeline, base.backbone)
     setattr(pipeline, base.backbone, made.to(old.device))
+
+
+def _check_nunchaku(base: BaseModel) -> None:
+    if base.id not in NUNCHAKU_READY:
+        ready = ", ".join(NUNCHAKU_READY)
+        raise MethodError(f"nunchaku has no ready checkpoint of {base.id}; there are those of {ready}")
+    if _capability() not in NUNCHAKU_CAPABILITIES:
+        known = ", ".join(_told(each) for each in NUNCHAKU_CAPABILITIES)
+        raise MethodError(
+            f"nunchaku runs on GPUs of compute capability {known}; here is {_told(_capability())}"
+        )
+    _library(NUNCHAKU_READY[base.id][0])
 
 
 def _capability() -> tuple[int, int]:
@@ -115,31 +126,31 @@ METHODS = [
     Method(
         "bnb-nf4", "bitsandbytes NF4", 4, 16,
         "bitsandbytes: Linear weights on the 4-bit NormalFloat grid in blocks of 64, activations as they are",
-        _bitsandbytes("nf4"),
+        _bitsandbytes("nf4"), check=lambda _: _library("bitsandbytes"),
     ),
     Method(
         "bnb-fp4", "bitsandbytes FP4", 4, 16,
         "bitsandbytes: Linear weights on the 4-bit float grid in blocks of 64, activations as they are",
-        _bitsandbytes("fp4"),
+        _bitsandbytes("fp4"), check=lambda _: _library("bitsandbytes"),
     ),
     Method(
         "bnb-int8", "bitsandbytes LLM.int8", 8, 8,
         "bitsandbytes: Linear layers in LLM.int8, whose outlier channels (beyond 6) stay in 16 bits",
-        _bitsandbytes("int8"),
+        _bitsandbytes("int8"), check=lambda _: _library("bitsandbytes"),
     ),
     Method(
         "torchao-w8a8", "torchao W8A8", 8, 8,
         "torchao: Linear weights int8 by output channel, activations int8 by token",
-        _torchao("int8"),
+        _torchao("int8"), check=lambda _: _check_torchao("int8"),
     ),
     Method(
         "torchao-fp8", "torchao FP8", 8, 8,
         "torchao: Linear weights float8 by output channel, activations float8 by token",
-        _torchao("fp8"),
+        _torchao("fp8"), check=lambda _: _check_torchao("fp8"),
     ),
     Method(
         "nunchaku-w4a4", "SVDQuant W4A4 (nunchaku)", 4, 4,
         "the ready SVDQuant checkpoint of nunchaku, on its own kernels",
-        _nunchaku,
+        _nunchaku, check=_check_nunchaku,
     ),
 ]  # fmt: skip

@@ -86,7 +86,7 @@ def _method(weight_bits: int) -> Method:
         f"Q-Diffusion's calibration: {weight_bits}-bit weights by learned rounding, skip concatenations "
         "split, static 8-bit activations; integer arithmetic is simulated"
     )
-    return Method(id_, f"Q-Diffusion W{weight_bits}A8", weight_bits, 8, notes, from_checkpoint(id_))
+    return from_checkpoint(id_, f"Q-Diffusion W{weight_bits}A8", weight_bits, notes)
 
 
 METHODS = [_method(4), _method(8)]

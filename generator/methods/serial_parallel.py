@@ -162,19 +162,26 @@ def _method(weight_bits: int) -> Method:
         "most and least sensitive layers at other bits, time embedding from a table; integer arithmetic is "
         "simulated"
     )
-    return Method(id_, f"Serial-to-Parallel W{weight_bits}A8", weight_bits, 8, notes, from_checkpoint(id_))
+    return from_checkpoint(id_, f"Serial-to-Parallel W{weight_bits}A8", weight_bits, notes)
 
 
-def from_checkpoint(method: str) -> Callable[[DiffusionPipeline, BaseModel], None]:
-    """The `apply` of a method that `generator train` has to make first."""
+def from_checkpoint(id_: str, label: str, weight_bits: int, notes: str) -> Method:
+    """A method that `generator train` has to make before it can be applied, with 8-bit activations."""
+    how = f"make it with: generator train --method {id_}"
+
+    def check(base: BaseModel) -> None:
+        path = checkpoint_file(base, id_)
+        if not path.exists():
+            raise MethodError(f"{path}: No such file or directory; {how}")
 
     def apply(pipeline: DiffusionPipeline, base: BaseModel) -> None:
+        check(base)
         try:
-            load_quantized(getattr(pipeline, base.backbone), checkpoint_file(base, method))
+            load_quantized(getattr(pipeline, base.backbone), checkpoint_file(base, id_))
         except CheckpointError as error:
-            raise MethodError(f"{error}; make it with: generator train --method {method}") from error
+            raise MethodError(f"{error}; {how}") from error
 
-    return apply
+    return Method(id_, label, weight_bits, ACT_BITS, notes, apply, check=check)
 
 
 def _make(base: BaseModel, path: Path, weight_bits: int) -> None:

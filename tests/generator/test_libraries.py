@@ -100,6 +100,8 @@ def test_what_is_missing_is_named(monkeypatch):
     importlib.invalidate_caches()
     with pytest.raises(MethodError, match=r"bitsandbytes cannot be imported .*pairstudy\[libraries\]"):
         METHODS["bnb-nf4"].apply(BASE.load(), BASE)
+    with pytest.raises(MethodError, match="bitsandbytes"):  # before a run begins
+        METHODS["bnb-nf4"].check(BASE)
 
 
 def test_nunchaku_says_what_it_lacks(monkeypatch):
