@@ -25,7 +25,8 @@ from scipy.special import stdtrit
 from generator.fidelity import psnr, ssim
 from generator.methods import all_methods
 from generator.models import MODELS
-from generator.prompts import SHAPES_STREAMS, shapes_prompts
+from generator.prompts import shapes_prompts
+from generator.prompts.shapes import SHAPES_STREAMS
 from generator.quantize import numbers_bytes, size_bytes
 from generator.shapes.networks import WEIGHTS, load
 from generator.shapes.reader import ATTRIBUTES, Reader, correct
