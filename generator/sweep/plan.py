@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from generator.methods import Method
 from generator.models import BaseModel
 from generator.sweep.backbones import Backbones
+from generator.sweep.conditions import Conditions
 from generator.sweep.recorder import png
 from generator.sweep.render import draw
 from generator.sweep.run import checked
@@ -31,17 +33,20 @@ class Plan:
     nfe: int
     seconds: float
     bytes: float
+    text_bytes: float
+    """Of all encoded texts, which are kept while the run lasts."""
     free: int
 
     def lines(self) -> list[str]:
         """For people."""
         each = f"{self.seconds:.3g} s an image, {self.batch} at once, measured on {self.measured}"
         size = f"{self.images * self.bytes / 1e6:,.1f} MB ({self.bytes / 1e3:,.1f} kB an image)"
+        text = f"{self.text_bytes / 1e6:,.1f} MB of encoded texts"
         return [
             f"images: {self.images:,} to draw, {self.done:,} done",
             f"evaluations of the backbone: {self.images * self.nfe:,}, {self.nfe} an image",
             f"time: about {timedelta(seconds=round(self.images * self.seconds))} ({each})",
-            f"disk: about {size}, {self.free / 1e6:,.0f} MB free",
+            f"disk: about {size}, and {text} while it runs; {self.free / 1e6:,.0f} MB free",
         ]
 
 
@@ -59,6 +64,9 @@ def plan(
     method = (missing or list(methods))[0]
     pipeline, _ = Backbones(base).pipeline_of(method)
     batch = prompts[:batch_size]
+    with tempfile.TemporaryDirectory() as texts:
+        Conditions(Path(texts)).of(pipeline, base, batch)
+        text_bytes = sum(file.stat().st_size for file in Path(texts).iterdir())
     draw(pipeline, base, batch)
     began = time.perf_counter()
     drawn = draw(pipeline, base, batch)
@@ -75,5 +83,6 @@ def plan(
         nfe=drawn.nfe,
         seconds=seconds,
         bytes=sum(len(png(picture)) for picture in drawn.pixels) / len(batch),
+        text_bytes=text_bytes * len(prompts) / len(batch),
         free=shutil.disk_usage(there).free,
     )

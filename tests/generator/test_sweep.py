@@ -409,6 +409,13 @@ def test_a_plan_counts_what_is_missing_and_writes_nothing(made, tmp_path):
     assert plan.lines()[:2] == ["images: 7 to draw, 14 done", "evaluations of the backbone: 14, 2 an image"]
 
 
+def test_a_plan_counts_the_encoded_texts(tiny, tmp_path):
+    base = of_entry(tiny(ENTRIES["sdxl-turbo"], steps=2))
+    plan = sweep.plan(base, [METHODS["fp16"]], small.PROMPTS, tmp_path / "g", 7)
+    numbers = 7 * (77 * 32 + 16)  # float32: of each prompt 77 tokens of both encoders, and one pooled
+    assert 4 * numbers < plan.text_bytes < 4 * numbers + 500
+
+
 def test_without_a_terminal_there_is_a_line_a_minute(tmp_path, monkeypatch, capsys):
     clock = iter(range(0, 10_000, 20))  # every look at it takes 20 s
     monkeypatch.setattr(sweep.progress.time, "monotonic", lambda: next(clock))
