@@ -62,9 +62,9 @@ class Guided:
     def __init__(self):
         self.transformer = self.Backbone()
 
-    def __call__(self, texts, num_inference_steps, generator, **_):
+    def __call__(self, prompt, num_inference_steps, generator, **_):
         x = torch.stack([torch.randn(12, 4, generator=g) for g in generator])
-        text = torch.tensor([float(len(t)) for t in texts])[:, None].expand(-1, 5)
+        text = torch.tensor([float(len(t)) for t in prompt])[:, None].expand(-1, 5)
         ids = torch.arange(36.0).view(12, 3)
         for i in range(num_inference_steps):
             both, t = torch.cat([x, x + 100]), torch.tensor(1 - i / num_inference_steps).expand(2 * len(x))
