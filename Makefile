@@ -37,8 +37,9 @@ demo-generate: .venv/generate.stamp
 	$(BIN)/generator run --model shapes --methods fp16,w8a8,w4a8,w4a4,qsched-w4a8 -n 48 -o runs/demo-gallery
 	@echo 'Show it:  make demo DEMO=runs/demo-study GALLERY=runs/demo-gallery'
 
+# A process a core, each with the files of one of them: their fixtures start servers.
 test: .venv/test.stamp
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/test.stamp
 	$(BIN)/ruff check .
