@@ -95,7 +95,8 @@ class Robot:
                 if self.pictures:
                     await self.ask("GET", picture)
             loaded.update(trial["id"] for trial in new)
-            await asyncio.sleep(self.think)
+            # Not all alike: robots that once queued together would come back together for ever.
+            await asyncio.sleep(self.think * random.uniform(0.5, 1.5))
             path = ballot["trials"][0]["vote"]
             ballot = json.loads(await self.timed(path, **{"X-CSRFToken": self.token}))
         await self.ask("GET", "/done")
