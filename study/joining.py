@@ -5,6 +5,7 @@ The pages in their order; each sends people who do not belong there to where the
 
 import time
 from collections.abc import Mapping
+from typing import NoReturn
 
 from flask import Blueprint, abort, redirect, render_template, request, session, url_for
 from flask_babel import gettext as _
@@ -269,7 +270,7 @@ def _onward(person: Person) -> AnyResponse:
         must_admit(study())
         voter = enrol(study(), secret_key(), person.id)
         if voter is None:
-            abort(503, _("This study has no pictures to vote on now."))
+            _no_pictures()
         person.voter_id = voter.id
         visitor.remember(person)
     return redirect(url_for("joining.instructions" if new and _told_later(protocol) else "voting.vote"), 303)
@@ -286,7 +287,7 @@ def _told_later(protocol: Protocol) -> bool:
 def _open() -> Version:
     version = open_version(study())
     if version is None:
-        abort(503, _("This study has no pictures to vote on now."))
+        _no_pictures()
     return version
 
 
@@ -325,5 +326,9 @@ def _withdrew() -> bool:
 def _must_have_pairs() -> int:
     total = trials_for_one(study())
     if total == 0:
-        abort(503, _("This study has no pictures to vote on now."))
+        _no_pictures()
     return total
+
+
+def _no_pictures() -> NoReturn:
+    abort(503, _("This study has no pictures to vote on now."))
