@@ -170,13 +170,13 @@ def migrate(store: Store, revision: str = "head") -> None:
     Raises
     ------
     StoreError
-        If the database cannot be reached.
+        If the database cannot be reached, or holds tables of a revision that is not known here.
     """
     config = _alembic()
     try:
         with store.engine.connect().execution_options(writes=True) as connection, connection.begin():
             config.attributes["connection"] = connection
-            current = MigrationContext.configure(connection).get_current_revision()
+            current = _revision(store, connection)
             (command.downgrade if _is_behind(revision, current) else command.upgrade)(config, revision)
     except DBAPIError as error:
         raise StoreError(_unreachable(store, error)) from None
@@ -194,10 +194,10 @@ def check_ready(store: Store) -> None:
     StoreError
         With what to do about it.
     """
-    head = ScriptDirectory.from_config(_alembic()).get_current_head()
+    head = _known().get_current_head()
     try:
         with store.engine.connect() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
+            found = _revision(store, connection)
     except DBAPIError as error:
         raise StoreError(_unreachable(store, error)) from None
     if found != head:
@@ -205,6 +205,22 @@ def check_ready(store: Store) -> None:
             f"database {_name(store)}: its tables are at revision {found or 'none'}, expected {head}; "
             "`study init` makes them, `study upgrade` brings older ones up to date"
         )
+
+
+def _revision(store: Store, connection: Connection) -> str | None:
+    """The revision of the tables that are there; None where there are none."""
+    found = MigrationContext.configure(connection).get_current_revision()
+    if found is not None and found not in {script.revision for script in _known().walk_revisions()}:
+        raise StoreError(
+            f"database {_name(store)}: its tables are at revision {found}, unknown to this pairstudy; "
+            "one that is newer, or from before the first release, made them and exports their votes; "
+            "`study init` makes a new study in another folder"
+        )
+    return found
+
+
+def _known() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_alembic())
 
 
 def _alembic() -> Config:

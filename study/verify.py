@@ -161,15 +161,14 @@ def _rebuild(session: Session, voter: Voter, events: Iterable[Event], cells: dic
                 "right_image": body["right"],
                 "kind": body["kind"],
                 "protocol": body["protocol"],
-                "repeat_of": body.get("repeat_of"),
-                "first_left": body.get("first_left", body["left"] == cell.image_1),
+                "repeat_of": body["repeat_of"],
+                "first_left": body["first_left"],
                 "state": "open",
-                "expires": body.get("expires"),
+                "expires": body["expires"],
             }
-            if "planned" in body and body["protocol"] == voter.protocol:  # not so in revision 0001
-                fault = replay(protocol_of(session, voter.protocol), voter.id, voter.trials, body)
-                if fault:
-                    raise VerifyError(f"{place}: {fault}")
+            fault = replay(protocol_of(session, voter.protocol), voter.id, voter.trials, body)
+            if fault:
+                raise VerifyError(f"{place}: {fault}")
             continue
         trial = built.trials.get(event.trial_id)
         if trial is None:
@@ -177,7 +176,7 @@ def _rebuild(session: Session, voter: Voter, events: Iterable[Event], cells: dic
         if event.event == "renewed":
             trial["expires"] = body["expires"]
         elif event.event == "voted":
-            late = body.get("late", False)
+            late = body["late"]
             if trial["expires"] is not None and late != (event.at > trial["expires"]):
                 raise VerifyError(f"{place}: late is {late}, but the lease says otherwise")
             trial["state"] = "voted"
@@ -188,7 +187,7 @@ def _rebuild(session: Session, voter: Voter, events: Iterable[Event], cells: dic
                 "display": None if shown is None else json.dumps(shown, sort_keys=True),
                 "at": event.at,
                 "late": late,
-                "supersedes": body.get("supersedes"),
+                "supersedes": body["supersedes"],
                 "undone_by": None,
                 "event_id": event.id,
             }

@@ -18,7 +18,7 @@ from study.participants import add_voter, find_person
 from study.protocols import open_protocol
 from study.schema import Assignment, Cell, Event, Report, Vote, votes_v1
 from study.schema import Quota as QuotaRow
-from study.store import Store, migrate
+from study.store import Store
 from study.verify import VerifyError, verify
 from study.withdrawal import withdraw
 
@@ -217,25 +217,6 @@ def test_a_changed_report_is_named(store: Store, change: str, words: str) -> Non
         session.execute(text(change))
     with pytest.raises(VerifyError, match=words):
         verify(store)
-
-
-def test_down_to_0002_and_up_again(store: Store) -> None:
-    voter, other = new(store), new(store)
-    first, second = (trial.trial_id for trial in current(store, voter).trials)
-    skip(store, voter, first, "skip-1", "other")
-    report(store, voter, second, "report-1", "left", "bad")
-    vote(store, voter, current(store, voter).trials[0].trial_id)
-    vote(store, other, current(store, other).trials[0].trial_id)
-    migrate(store, "0002")
-    migrate(store)
-    # The voter's 5 trials and 1 vote, the other's 3 and 1; the two endings are gone.
-    assert verify(store)[2].startswith("10 events of 2 voters are chains")
-    open_again = current(store, voter)
-    assert open_again.done == 1
-    assert [trial.trial_id for trial in open_again.trials][:2] == [first, second]
-    with pytest.raises(Exception, match="append-only"), store.write() as session:
-        session.execute(text("UPDATE events SET at = 0"))
-    verify(store)
 
 
 SKIP: dict[str, Any] = {"skip_id": "a-skip-id-01234567", "reason": "cannot_judge"}

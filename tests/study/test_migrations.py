@@ -1,227 +1,175 @@
-"""Revision 0001 with votes in it, up and down again: nothing is lost, and the study goes on."""
+"""The tables as migrations make them, and what a migration does to a study that was voted on."""
 
-import hashlib
-import json
-import random
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect, text
 
+from study import store as stores
 from study.ballot import Answer, Answers, answer, current, undo
-from study.config import Checks, Protocol
+from study.exclusions import exclude
 from study.ingest import ingest
-from study.participants import add_voter, find_person, find_voter
-from study.protocols import newest, open_protocol
-from study.store import Store, check_ready, migrate, open_store
-from study.verify import VerifyError, verify
-from study.withdrawal import withdraw
+from study.participants import add_voter
+from study.protocols import open_protocol
+from study.schema import Base
+from study.store import Store, StoreError, check_ready, migrate, open_store
+from study.verify import verify
 
-OLD = {
-    "name": "test",
-    "title": "Which?",
-    "question": "Which picture do you prefer?",
-    "instructions": "",
-    "trials_per_voter": 4,
-    "ties": True,
-    "seed": 0,
-    "prefetch": 1,
-    "across_base_models": False,
-}
-BODY = json.dumps(OLD)
-HASH = hashlib.sha256(BODY.encode()).hexdigest()
-VOTE = ("vote_id", "trial_id", "judge", "model_a", "model_b", "winner", "rt_ms", "tstamp", "kind", "protocol")
+FIRST = "20261121"
+# A later revision, as a release may bring it: a column that is filled from the votes that are there.
+SECOND = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "20991231"
+down_revision = "20261121"
 
 
-def rows(store: Store, table: str = "votes_v1", columns: tuple[str, ...] = VOTE) -> list[tuple[Any, ...]]:
-    order = f"SELECT {', '.join(columns)} FROM {table} ORDER BY {columns[0]}"  # noqa: S608
+def upgrade():
+    op.add_column("voters", sa.Column("answered", sa.Integer(), nullable=False, server_default="0"))
+    op.execute(
+        "UPDATE voters SET answered = (SELECT count(*) FROM votes JOIN assignments"
+        " ON assignments.trial_id = votes.trial_id WHERE assignments.voter_id = voters.id)"
+    )
+
+
+def downgrade():
+    op.drop_column("voters", "answered")
+"""
+
+
+def rows(store: Store, table: str) -> list[tuple[Any, ...]]:
     with store.engine.connect() as connection:
-        return [tuple(row) for row in connection.execute(text(order))]
+        return sorted(tuple(map(str, row)) for row in connection.execute(text(f"SELECT * FROM {table}")))  # noqa: S608
 
 
-def insert(store: Store, table: str, **values: Any) -> None:
-    names = ", ".join(values)
-    with store.engine.begin() as connection:
-        connection.execute(
-            text(f"INSERT INTO {table} ({names}) VALUES (:{', :'.join(values)})"),  # noqa: S608
-            {k: json.dumps(v) if isinstance(v, dict) else v for k, v in values.items()},
-        )
+def everything(store: Store) -> dict[str, list[tuple[Any, ...]]]:
+    return {table: rows(store, table) for table in (*Base.metadata.tables, "votes_v1")}
+
+
+def vote(store: Store, voter: str, vote_id: str) -> str:
+    """Answer the voter's next trial; returns which one it was."""
+    trial = current(store, voter).trials[0].trial_id
+    answer(store, voter, trial, Answers(vote_id, (Answer("preference", "left", 900),), {"dpr": 1}))
+    return trial
 
 
 @pytest.fixture
-def old(empty_store: Store) -> Store:
-    """A study as revision 0001 kept it: two voters, three votes, one trial open."""
-    migrate(empty_store, "0001")
-    put = insert
-    put(empty_store, "galleries", digest="g", name="old", body={}, ingested=1.0)
-    for method in ("a", "b"):
-        put(empty_store, "methods", id=method, gallery="g", body={})
-    for number in range(3):
-        put(empty_store, "prompts", id=f"p{number}", text=f"prompt {number}")
-        for place, method in enumerate(("a", "b")):
-            put(
-                empty_store,
-                "images",
-                id=10 * number + place,
-                method_id=method,
-                prompt_id=f"p{number}",
-                replicate=0,
-                sha256=f"{method}{number}",
-                served_key=f"{method}{number}",
-                served_sha256="x",
-                width=8,
-                height=8,
-                body={},
-            )
-        put(
-            empty_store,
-            "cells",
-            id=number + 1,
-            prompt_id=f"p{number}",
-            method_1="a",
-            method_2="b",
-            image_1=10 * number,
-            image_2=10 * number + 1,
-            shuffle=number,
-            votes=(2, 1, 0)[number],
-        )
-    put(empty_store, "protocols", hash=HASH, study="test", body=BODY, created=1.0)
-    event = 0
-    for voter, trials in (("ada", 3), ("bob", 1)):
-        put(empty_store, "voters", id=voter, judge=f"j-{voter}", trials=4, source="link", created=1.0)
-        for position in range(trials):
-            left = position % 2
-            trial = {"trial_id": f"{voter}{position}", "voter_id": voter}
-            images = {"left": 10 * position + left, "right": 10 * position + 1 - left}
-            put(
-                empty_store,
-                "assignments",
-                **trial,
-                cell_id=position + 1,
-                position=position,
-                left_image=images["left"],
-                right_image=images["right"],
-                kind="main",
-                state="voted" if position < 2 else "open",
-                protocol=HASH,
-                created=1.0,
-            )
-            event += 1
-            body: dict[str, Any] = {"cell": position + 1, "position": position, **images, "kind": "main"}
-            body |= {"protocol": HASH, "draws": [0.5, 0.25]}
-            put(empty_store, "events", id=event, **trial, event="assigned", at=2.5 + event, body=body)
-            if position < 2:
-                event += 1
-                answer_ = {"question": "preference", "winner": "model_a", "rt_ms": 700}
-                body = {"vote_id": f"v-{voter}{position}", **answer_, "display": None}
-                put(empty_store, "events", id=event, **trial, event="voted", at=2.5 + event, body=body)
-                put(
-                    empty_store,
-                    "votes",
-                    vote_id=f"v-{voter}{position}",
-                    trial_id=trial["trial_id"],
-                    event_id=event,
-                    **answer_,
-                    at=2.5 + event,
-                )
-    return empty_store
-
-
-def test_votes_of_0001_are_kept_chained_and_counted(old: Store) -> None:
-    before = rows(old)
-    migrate(old)
-    check_ready(old)
-    assert rows(old) == before
-    assert rows(old, "quotas", ("id", "votes", "load", "lefts")) == [(1, 2, 2, 2), (2, 1, 1, 0), (3, 0, 0, 0)]
-    with old.read() as session:
-        version = newest(session)
-    assert version
-    assert version.number == 2
-    assert version.protocol.questions[0].tie
-    assert version.protocol.trials_per_voter == 4
-    with pytest.raises(VerifyError, match=r"the file that voters get, .*, cannot be read"):
-        verify(old)  # the pictures of this study never existed; all that is looked at before fits
-
-
-def test_a_study_of_0001_goes_on(old: Store) -> None:
-    migrate(old)
-    found = current(old, "ada")
-    assert (found.done, found.total, [trial.position for trial in found.trials]) == (2, 4, [2])
-    after = answer(old, "ada", "ada2", Answers("v-ada2", (Answer("preference", "right", 5),)))
-    assert (after.done, after.trials) == (3, [])  # three pairs are all there are
-    after = answer(
-        old,
-        "bob",
-        current(old, "bob").trials[0].trial_id,
-        Answers("v-bob1", (Answer("preference", "tie", 5),)),
-    )
-    assert after.done == 2
-    assert add_voter(old, "key")
-
-
-def test_who_voted_before_there_were_persons_can_withdraw(old: Store) -> None:
-    migrate(old)
-    person, other = find_person(old, voter_id="ada"), find_person(old, voter_id="bob")
-    assert person
-    assert other
-    assert (person.source, person.platform_id, person.screened_out) == ("link", None, False)
-    assert person.key != other.key
-    withdraw(old, "key", person.id)
-    assert (find_voter(old, "ada"), find_person(old, voter_id="ada")) == (None, None)
-    assert find_voter(old, "bob")
-    with pytest.raises(VerifyError, match="the file that voters get"):
-        verify(old)  # all but the pictures
-
-
-def test_down_to_0001_and_up_again_with_votes(old: Store) -> None:
-    before = {table: rows(old, table, ("id",)) for table in ("events", "cells", "images")}
-    votes = rows(old)
-    migrate(old)
-    migrate(old, "0001")
-    assert {table: rows(old, table, ("id",)) for table in before} == before
-    assert rows(old) == votes
-    migrate(old)
-    assert rows(old) == votes
-
-
-def test_what_0001_has_no_place_for_is_left_out(empty_store: Store, gallery: Any) -> None:
-    ingest(gallery, empty_store)
-    checks = Checks(golds=1, repeats=1, repeat_gap=2, nulls=1, practice=1)
-    protocol = Protocol(name="t", title="t", trials_per_voter=8, checks=checks)
-    open_protocol(empty_store, protocol)
-    rng = random.Random(1)
-    for number in range(2):
-        if number:
-            open_protocol(empty_store, protocol.model_copy(update={"title": "u"}))
-        voter = add_voter(empty_store, "key")
+def voted(store: Store) -> Store:
+    """A study with two voters, five votes, one of them undone, and one left out."""
+    for name, votes in (("ada", 3), ("bob", 2)):
+        voter = add_voter(store, "key")
         assert voter
-        found = current(empty_store, voter.id)
-        while not found.finished:
-            trial = found.trials[0].trial_id
-            side = rng.choice(("left", "right"))
-            found = answer(empty_store, voter.id, trial, Answers(trial, (Answer("preference", side, 1),)))
-        undo(empty_store, voter.id, trial, trial)
-    main = [row for row in rows(empty_store) if row[8] == "main" and not was_undone(empty_store, row[0])]
-    migrate(empty_store, "0001")
-    assert rows(empty_store) == main
-    migrate(empty_store)
-    assert rows(empty_store) == main
-    voter = add_voter(empty_store, "key")
+        for number in range(votes):
+            trial = vote(store, voter.id, f"{name}-{number}")
+    undo(store, voter.id, trial, "bob-1")
+    exclude(store, "prompt", ["0001"], "a typing error in it")
+    return store
+
+
+@pytest.fixture
+def later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The pairstudy of a later release, with one revision more."""
+    folder = tmp_path / "migrations"
+    shutil.copytree(stores.MIGRATIONS, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "versions" / "20991231_answered.py").write_text(SECOND)
+    monkeypatch.setattr(stores, "MIGRATIONS", folder)
+    return folder
+
+
+def test_migrations_make_exactly_the_models_tables(empty_store: Store) -> None:
+    with empty_store.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+
+
+def test_check_constraints_are_those_of_the_models(empty_store: Store) -> None:
+    found = inspect(empty_store.engine)
+    for table in Base.metadata.sorted_tables:
+        declared = {
+            (f"ck_{table.name}_{str(c.name).removeprefix(f'ck_{table.name}_')}", plain(c.sqltext.text))
+            for c in table.constraints
+            if type(c).__name__ == "CheckConstraint"
+        }
+        made = {(c["name"], plain(c["sqltext"])) for c in found.get_check_constraints(table.name)}
+        if empty_store.engine.dialect.name == "postgresql":  # which writes the same in other words
+            declared, made = {name for name, _ in declared}, {name for name, _ in made}
+        assert made == declared
+
+
+def plain(condition: str) -> str:
+    return " ".join(condition.split())
+
+
+def test_down_to_nothing_and_up_again_with_data_in_the_tables(
+    voted: Store, protocol: Any, gallery: Path
+) -> None:
+    migrate(voted, "base")
+    assert inspect(voted.engine).get_table_names() == ["alembic_version"]
+    assert inspect(voted.engine).get_view_names() == []
+    migrate(voted)
+    check_ready(voted)
+    ingest(gallery, voted)
+    open_protocol(voted, protocol)
+    voter = add_voter(voted, "key")
     assert voter
-    assert current(empty_store, voter.id).trials
+    vote(voted, voter.id, "eve-0")
+    verify(voted)
 
 
-def was_undone(store: Store, vote_id: str) -> bool:
-    with store.engine.connect() as connection:
-        found = text("SELECT undone_by IS NOT NULL FROM votes WHERE vote_id = :id")
-        return bool(connection.execute(found, {"id": vote_id}).scalar())
+def test_migrating_twice_is_once(voted: Store) -> None:
+    before = everything(voted)
+    migrate(voted)
+    assert everything(voted) == before
 
 
-def test_a_study_of_0001_that_was_never_served(empty_store: Store, gallery: Any) -> None:
-    ingest(gallery, empty_store)
-    migrate(empty_store, "0001")
-    migrate(empty_store)
-    assert open_protocol(empty_store, Protocol(name="t", title="t")).number == 1
-    store = open_store(empty_store.served.parent, str(empty_store.engine.url.render_as_string(False)))
-    check_ready(store)
+def test_a_later_revision_up_and_down_with_votes(voted: Store, later: Path) -> None:
+    before = everything(voted)
+    with pytest.raises(StoreError, match=f"revision {FIRST}, expected 20991231; .*`study upgrade`"):
+        check_ready(voted)
+    migrate(voted)
+    check_ready(voted)
+    assert sorted(int(row[-1]) for row in rows(voted, "voters")) == [2, 3]
+    assert {table: there for table, there in everything(voted).items() if table != "voters"} == {
+        table: there for table, there in before.items() if table != "voters"
+    }
+    voter = rows(voted, "voters")[0][0]
+    vote(voted, voter, "later")  # the study goes on
+    verify(voted)
+    after = everything(voted)
+    migrate(voted, FIRST)
+    assert everything(voted) == {**after, "voters": [row[:-1] for row in after["voters"]]}
+    migrate(voted)
+    assert sum(int(row[-1]) for row in rows(voted, "voters")) == 6
+
+
+def test_a_revision_that_fails_midway_changes_nothing(voted: Store, later: Path) -> None:
+    file = later / "versions" / "20991231_answered.py"
+    file.write_text(SECOND.replace("\n\n\ndef downgrade", "\n    op.execute('nonsense')\n\n\ndef downgrade"))
+    before, columns = everything(voted), inspect(voted.engine).get_columns("voters")
+    with pytest.raises(StoreError, match="nonsense"):
+        migrate(voted)
+    assert everything(voted) == before
+    assert len(inspect(voted.engine).get_columns("voters")) == len(columns)
+
+
+@pytest.mark.parametrize("revision", ["0005", "20991231"])
+def test_tables_of_an_unknown_revision_are_refused_and_left_alone(voted: Store, revision: str) -> None:
+    with voted.engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :it"), {"it": revision})
+    before = everything(voted)
+    for use in (check_ready, migrate):
+        with pytest.raises(StoreError, match=f"revision {revision}, unknown to this pairstudy"):
+            use(voted)
+    assert everything(voted) == before
+
+
+def test_a_database_without_tables_is_refused(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    with pytest.raises(StoreError, match="study init"):
+        check_ready(store)
     store.close()

@@ -1,9 +1,7 @@
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import Session
 
@@ -11,8 +9,8 @@ from study import store as stores
 from study.ballot import Answer, Answers, answer, current
 from study.config import Protocol
 from study.participants import add_voter
-from study.schema import VOTE_COLUMNS, Assignment, Base, Cell, Event, Quota, Vote, Voter
-from study.store import Store, StoreError, check_ready, migrate, open_store
+from study.schema import VOTE_COLUMNS, Assignment, Cell, Event, Quota, Vote, Voter
+from study.store import Store, StoreError, check_ready, open_store
 
 
 def vote_once(store: Store) -> Voter:
@@ -22,43 +20,6 @@ def vote_once(store: Store) -> Voter:
     answers = Answers("v1", (Answer("preference", "left", 900),), {"dpr": 1})
     answer(store, voter.id, trial.trial_id, answers)
     return voter
-
-
-def test_migrations_make_exactly_the_models_tables(empty_store: Store) -> None:
-    with empty_store.engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
-        assert compare_metadata(context, Base.metadata) == []
-
-
-def test_check_constraints_are_those_of_the_models(empty_store: Store) -> None:
-    found = inspect(empty_store.engine)
-    for table in Base.metadata.sorted_tables:
-        declared = {str(c.name) for c in table.constraints if type(c).__name__ == "CheckConstraint"}
-        made = {c["name"] for c in found.get_check_constraints(table.name)}
-        assert made == {f"ck_{table.name}_{name.removeprefix(f'ck_{table.name}_')}" for name in declared}
-
-
-def test_down_to_nothing_and_up_again_with_data_in_the_tables(store: Store) -> None:
-    vote_once(store)
-    migrate(store, "base")
-    assert inspect(store.engine).get_table_names() == ["alembic_version"]
-    assert inspect(store.engine).get_view_names() == []
-    migrate(store)
-    check_ready(store)
-
-
-def test_migrating_twice_is_once(store: Store) -> None:
-    vote_once(store)
-    migrate(store)
-    with store.read() as session:
-        assert session.query(Vote).count() == 1
-
-
-def test_tables_of_another_version_are_refused(tmp_path: Path) -> None:
-    store = open_store(tmp_path)
-    with pytest.raises(StoreError, match="study init"):
-        check_ready(store)
-    store.close()
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,24 @@
-"""Numbered protocols, quotas with leases, check pairs, chained events, undo, decisions and exclusions.
-
-A study that was voted on goes on: its protocol is written once more in the new form, as the next version,
-with a quota for each pair, and its events are chained in the order in which they happened. Down again, what
-revision 0001 has no place for is left out: repeats and checks, undone votes, renewed leases, exclusions.
-"""
-
-import hashlib
-import importlib
-import json
-import time
-from typing import Any
+"""The first tables, what keeps `events` and `decisions` append-only, and the view `votes_v1`."""
 
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "20261121"
+down_revision = None
 branch_labels = None
 depends_on = None
 
 ROW_ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-# Made again in another form; each refers only to ones before it.
-TABLES = ("protocols", "images", "voters", "events", "cells", "assignments", "votes")
+# fmt: off
+TABLES = (  # each refers only to ones before it
+    "galleries", "methods", "prompts", "images",
+    "protocols", "quotas", "cells",
+    "voters", "events", "assignments", "votes", "reports",
+    "decisions", "exclusions",
+    "invitations", "persons", "demographics", "tombstones", "admin_logins",
+)
+# fmt: on
+EVIDENCE = ("events", "decisions")
 
 # model_a is the LEFT image; a degraded one, or one of another seed, has a name of its own.
 MODEL = """CASE WHEN {0}.variant <> '' THEN {0}.method_id || ' (' || {0}.variant || ')'
@@ -81,7 +78,7 @@ APPEND_ONLY = {
         for verb in ("update", "delete")
     ],
     "postgresql": [
-        """CREATE OR REPLACE FUNCTION {0}_append_only() RETURNS trigger LANGUAGE plpgsql AS
+        """CREATE FUNCTION {0}_append_only() RETURNS trigger LANGUAGE plpgsql AS
            $$ BEGIN RAISE EXCEPTION '{0} are append-only'; END $$""",
         """CREATE TRIGGER {0}_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON {0}
            FOR EACH STATEMENT EXECUTE FUNCTION {0}_append_only()""",
@@ -90,61 +87,53 @@ APPEND_ONLY = {
 
 
 def upgrade() -> None:
-    _set_aside()
-    _make_tables()
-    _bring_back()
+    _make_gallery()
+    _make_protocols()
+    _make_voters()
+    _make_decisions()
+    _make_persons()
     op.execute(VOTES_V1)
-    for table in ("events", "decisions"):
+    for table in EVIDENCE:
         for statement in APPEND_ONLY[op.get_bind().dialect.name]:
             op.execute(statement.format(table))
-    _put_away()
 
 
 def downgrade() -> None:
-    _set_aside()
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute("DROP FUNCTION events_append_only()")
-    importlib.import_module("study.migrations.versions.0001_first_tables").make_vote_tables()
-    _bring_back_what_fits()
-    _put_away()
-    op.drop_table("exclusions")
-    op.drop_table("decisions")
-    if op.get_bind().dialect.name == "postgresql":
-        op.execute("DROP FUNCTION decisions_append_only()")
-
-
-def _set_aside() -> None:
     op.execute("DROP VIEW votes_v1")
-    for table in TABLES:
-        op.execute(f"CREATE TABLE old_{table} AS SELECT * FROM {table}")  # noqa: S608 - names of ours
     for table in reversed(TABLES):
         op.drop_table(table)
-        if table == "cells" and sa.inspect(op.get_bind()).has_table("quotas"):
-            op.drop_table("quotas")
-
-
-def _put_away() -> None:
-    for table in TABLES:
-        op.drop_table(f"old_{table}")
     if op.get_bind().dialect.name == "postgresql":
-        for table in ("images", "events", "cells", "quotas"):
-            if sa.inspect(op.get_bind()).has_table(table):
-                op.execute(  # rows came with their ids
-                    f"SELECT setval(pg_get_serial_sequence('{table}', 'id'), "  # noqa: S608
-                    f"(SELECT coalesce(max(id), 0) + 1 FROM {table}), false)"
-                )
+        for table in EVIDENCE:
+            op.execute(f"DROP FUNCTION {table}_append_only()")
 
 
-def _make_tables() -> None:
+def _make_gallery() -> None:
+    """What the gallery holds."""
     op.create_table(
-        "protocols",
-        sa.Column("hash", sa.String(length=64), nullable=False),
-        sa.Column("version", sa.Integer(), nullable=False),
-        sa.Column("study", sa.String(length=64), nullable=False),
-        sa.Column("body", sa.Text(), nullable=False),
-        sa.Column("created", sa.Float(), nullable=False),
-        sa.PrimaryKeyConstraint("hash"),
-        sa.UniqueConstraint("version"),
+        "galleries",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.Column("ingested", sa.Float(), nullable=False),
+        sa.PrimaryKeyConstraint("digest"),
+    )
+    op.create_table(
+        "methods",
+        sa.Column("id", sa.String(length=100), nullable=False),
+        sa.Column("gallery", sa.String(length=64), nullable=False),
+        sa.Column("label", sa.Text(), nullable=True),
+        sa.Column("base_model", sa.Text(), nullable=True),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.ForeignKeyConstraint(["gallery"], ["galleries.digest"]),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "prompts",
+        sa.Column("id", sa.String(length=64), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("category", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
         "images",
@@ -166,41 +155,20 @@ def _make_tables() -> None:
         sa.UniqueConstraint("method_id", "prompt_id", "replicate", "variant"),
         sa.UniqueConstraint("served_key"),
     )
+
+
+def _make_protocols() -> None:
+    """Versions of the protocol, and the pairs that each of them wants votes on."""
     op.create_table(
-        "voters",
-        sa.Column("id", sa.String(length=32), nullable=False),
-        sa.Column("judge", sa.String(length=32), nullable=False),
-        sa.Column("protocol", sa.String(length=64), nullable=False),
-        sa.Column("trials", sa.Integer(), nullable=False),
-        sa.Column("given", sa.Integer(), nullable=False),
-        sa.Column("seq", sa.Integer(), nullable=False),
-        sa.Column("head", sa.String(length=64), nullable=False),
-        sa.Column("source", sa.Text(), nullable=False),
+        "protocols",
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("study", sa.String(length=64), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
         sa.Column("created", sa.Float(), nullable=False),
-        sa.CheckConstraint("trials >= 1", name="trials"),
-        sa.CheckConstraint("given >= 0", name="given"),
-        sa.ForeignKeyConstraint(["protocol"], ["protocols.hash"]),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("judge"),
+        sa.PrimaryKeyConstraint("hash"),
+        sa.UniqueConstraint("version"),
     )
-    op.create_table(
-        "events",
-        sa.Column("id", ROW_ID, nullable=False),
-        sa.Column("voter_id", sa.String(length=32), nullable=False),
-        sa.Column("seq", sa.Integer(), nullable=False),
-        sa.Column("trial_id", sa.String(length=32), nullable=False),
-        sa.Column("event", sa.String(length=16), nullable=False),
-        sa.Column("at", sa.Float(), nullable=False),
-        sa.Column("body", sa.JSON(), nullable=False),
-        sa.Column("previous", sa.String(length=64), nullable=False),
-        sa.CheckConstraint(
-            "event IN ('assigned', 'renewed', 'shown', 'voted', 'undone', 'excluded')", name="event"
-        ),
-        sa.ForeignKeyConstraint(["voter_id"], ["voters.id"]),
-        sa.PrimaryKeyConstraint("id"),
-        sa.UniqueConstraint("voter_id", "seq"),
-    )
-    op.create_index("ix_events_trial_id", "events", ["trial_id"])
     op.create_table(
         "quotas",
         sa.Column("id", ROW_ID, nullable=False),
@@ -251,6 +219,47 @@ def _make_tables() -> None:
     )
     op.create_index("ix_cells_quota_id", "cells", ["quota_id"])
     op.create_index("ix_cells_protocol_kind_votes_shuffle", "cells", ["protocol", "kind", "votes", "shuffle"])
+
+
+def _make_voters() -> None:
+    """Voters, and what happened to them."""
+    op.create_table(
+        "voters",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("judge", sa.String(length=32), nullable=False),
+        sa.Column("protocol", sa.String(length=64), nullable=False),
+        sa.Column("trials", sa.Integer(), nullable=False),
+        sa.Column("given", sa.Integer(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("head", sa.String(length=64), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("created", sa.Float(), nullable=False),
+        sa.Column("withdrawn", sa.Float(), nullable=True),
+        sa.CheckConstraint("trials >= 1", name="trials"),
+        sa.CheckConstraint("given >= 0", name="given"),
+        sa.ForeignKeyConstraint(["protocol"], ["protocols.hash"]),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("judge"),
+    )
+    op.create_table(
+        "events",
+        sa.Column("id", ROW_ID, nullable=False),
+        sa.Column("voter_id", sa.String(length=32), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("trial_id", sa.String(length=32), nullable=False),
+        sa.Column("event", sa.String(length=16), nullable=False),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("body", sa.JSON(), nullable=False),
+        sa.Column("previous", sa.String(length=64), nullable=False),
+        sa.CheckConstraint(
+            "event IN ('assigned', 'renewed', 'shown', 'voted', 'undone', 'skipped', 'reported', 'excluded')",
+            name="event",
+        ),
+        sa.ForeignKeyConstraint(["voter_id"], ["voters.id"]),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("voter_id", "seq"),
+    )
+    op.create_index("ix_events_trial_id", "events", ["trial_id"])
     op.create_table(
         "assignments",
         sa.Column("trial_id", sa.String(length=32), nullable=False),
@@ -269,7 +278,7 @@ def _make_tables() -> None:
         sa.CheckConstraint(
             "kind IN ('main', 'repeat', 'gold', 'null', 'noise_floor', 'practice')", name="kind"
         ),
-        sa.CheckConstraint("state IN ('open', 'voted', 'reopened')", name="state"),
+        sa.CheckConstraint("state IN ('open', 'voted', 'reopened', 'skipped', 'reported')", name="state"),
         sa.CheckConstraint("left_image <> right_image OR kind = 'null'", name="sides"),
         sa.CheckConstraint("position >= 0", name="position"),
         sa.CheckConstraint("(kind = 'repeat') = (repeat_of IS NOT NULL)", name="repeat_of"),
@@ -316,13 +325,35 @@ def _make_tables() -> None:
         postgresql_where=sa.text("undone_by IS NULL"),
     )
     op.create_table(
+        "reports",
+        sa.Column("trial_id", sa.String(length=32), nullable=False),
+        sa.Column("event_id", ROW_ID, nullable=False),
+        sa.Column("image_id", ROW_ID, nullable=False),
+        sa.Column("side", sa.String(length=8), nullable=False),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("at", sa.Float(), nullable=False),
+        sa.Column("seen", sa.Float(), nullable=True),
+        sa.CheckConstraint("side IN ('left', 'right')", name="side"),
+        sa.ForeignKeyConstraint(["trial_id"], ["assignments.trial_id"]),
+        sa.ForeignKeyConstraint(["event_id"], ["events.id"]),
+        sa.ForeignKeyConstraint(["image_id"], ["images.id"]),
+        sa.PrimaryKeyConstraint("trial_id"),
+        sa.UniqueConstraint("event_id"),
+    )
+
+
+def _make_decisions() -> None:
+    """What the researcher decided."""
+    op.create_table(
         "decisions",
         sa.Column("seq", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("decision", sa.String(length=16), nullable=False),
         sa.Column("at", sa.Float(), nullable=False),
         sa.Column("body", sa.JSON(), nullable=False),
         sa.Column("previous", sa.String(length=64), nullable=False),
-        sa.CheckConstraint("decision IN ('opened', 'excluded', 'lifted')", name="decision"),
+        sa.CheckConstraint(
+            "decision IN ('opened', 'excluded', 'lifted', 'paused', 'resumed', 'closed')", name="decision"
+        ),
         sa.PrimaryKeyConstraint("seq"),
     )
     op.create_table(
@@ -341,142 +372,61 @@ def _make_tables() -> None:
     op.create_index("ix_exclusions_field_value", "exclusions", ["field", "value"])
 
 
-def _bring_back() -> None:
-    bind = op.get_bind()
-    rows = bind.execute(sa.text("SELECT * FROM old_protocols ORDER BY created, hash")).mappings().all()
-    versions = [{**row, "version": number} for number, row in enumerate(rows, start=1)]
-    # None: it was never served, and `study open` will make the pairs.
-    if versions and "questions" not in json.loads(versions[-1]["body"]):
-        versions.append(_in_the_new_form(versions[-1]))
-    for row in versions:
-        op.execute(
-            sa.text(
-                "INSERT INTO protocols (hash, version, study, body, created)"
-                " VALUES (:hash, :version, :study, :body, :created)"
-            ).bindparams(**row)
-        )
-    op.execute(
-        """INSERT INTO images (id, method_id, prompt_id, replicate, variant, sha256, served_key,
-               served_sha256, width, height, body)
-           SELECT id, method_id, prompt_id, replicate, '', sha256, served_key,
-               served_sha256, width, height, body FROM old_images"""
+def _make_persons() -> None:
+    """Who takes part, apart from what they did; and who may see the researcher's pages."""
+    op.create_table(
+        "invitations",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("label", sa.Text(), nullable=False),
+        sa.Column("uses", sa.Integer(), nullable=False),
+        sa.Column("used", sa.Integer(), nullable=False),
+        sa.Column("expires", sa.Float(), nullable=True),
+        sa.Column("revoked", sa.Boolean(), nullable=False),
+        sa.Column("created", sa.Float(), nullable=False),
+        sa.CheckConstraint("uses >= 1 AND used >= 0 AND used <= uses", name="uses"),
+        sa.PrimaryKeyConstraint("id"),
     )
-    if versions:
-        _bring_back_votes(bind, versions[-1]["hash"])
-
-
-def _in_the_new_form(last: dict[str, Any]) -> dict[str, Any]:
-    old = json.loads(last["body"])
-    new = {key: old[key] for key in ("name", "title", "instructions", "seed", "trials_per_voter", "prefetch")}
-    new["questions"] = [{"id": "preference", "text": old["question"], "tie": old["ties"]}]
-    new["pairs"] = {"across_base_models": old["across_base_models"]}
-    body = json.dumps(new, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return {
-        "hash": hashlib.sha256(body.encode()).hexdigest(),
-        "version": last["version"] + 1,
-        "study": last["study"],
-        "body": body,
-        "created": time.time(),
-    }
-
-
-def _bring_back_votes(bind: sa.Connection, protocol: str) -> None:
-    """All voters and pairs come under the one protocol; trials keep the one that they were given under."""
-    here = {"protocol": protocol}
-    bind.execute(
-        sa.text(
-            """INSERT INTO voters (id, judge, protocol, trials, given, seq, head, source, created)
-               SELECT id, judge, :protocol, trials,
-                   (SELECT count(*) FROM old_assignments AS a WHERE a.voter_id = v.id), 0, '', source, created
-               FROM old_voters AS v"""
-        ),
-        here,
+    op.create_table(
+        "persons",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("source", sa.String(length=16), nullable=False),
+        sa.Column("platform_id", sa.Text(), nullable=True),
+        sa.Column("received", sa.JSON(), nullable=False),
+        sa.Column("invitation", sa.Integer(), nullable=True),
+        sa.Column("protocol", sa.String(length=64), nullable=False),
+        sa.Column("consented", sa.Float(), nullable=True),
+        sa.Column("asked", sa.Boolean(), nullable=False),
+        sa.Column("screened_out", sa.Boolean(), nullable=False),
+        sa.Column("voter_id", sa.String(length=32), nullable=True),
+        sa.Column("created", sa.Float(), nullable=False),
+        sa.CheckConstraint("source IN ('link', 'invitation', 'prolific', 'mturk', 'kiosk')", name="source"),
+        sa.ForeignKeyConstraint(["invitation"], ["invitations.id"]),
+        sa.ForeignKeyConstraint(["protocol"], ["protocols.hash"]),
+        sa.ForeignKeyConstraint(["voter_id"], ["voters.id"]),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("source", "platform_id"),
+        sa.UniqueConstraint("voter_id"),
     )
-    bind.execute(
-        sa.text(
-            """INSERT INTO quotas (id, protocol, method_1, method_2, stratum, shuffle, votes, load, lefts)
-               SELECT id, :protocol, method_1, method_2, prompt_id,
-                   (shuffle + 0.5) / (SELECT count(*) FROM old_cells), votes, votes,
-                   (SELECT count(*) FROM old_assignments AS a
-                    WHERE a.cell_id = c.id AND a.state = 'voted' AND a.left_image = c.image_1)
-               FROM old_cells AS c"""
-        ),
-        here,
+    op.create_table(
+        "demographics",
+        sa.Column("person_id", sa.String(length=32), nullable=False),
+        sa.Column("question", sa.String(length=32), nullable=False),
+        sa.Column("answer", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["person_id"], ["persons.id"]),
+        sa.PrimaryKeyConstraint("person_id", "question"),
     )
-    bind.execute(
-        sa.text(
-            """INSERT INTO cells (id, protocol, kind, quota_id, prompt_id, method_1, method_2,
-                   image_1, image_2, shuffle, votes)
-               SELECT id, :protocol, 'main', id, prompt_id, method_1, method_2, image_1, image_2,
-                   (shuffle + 0.5) / (SELECT count(*) FROM old_cells), votes
-               FROM old_cells"""
-        ),
-        here,
+    op.create_table(
+        "tombstones",
+        sa.Column("digest", sa.String(length=64), nullable=False),
+        sa.PrimaryKeyConstraint("digest"),
+        sqlite_with_rowid=False,
     )
-    op.execute(
-        """INSERT INTO assignments (trial_id, voter_id, cell_id, position, left_image, right_image,
-               first_left, kind, repeat_of, state, expires, protocol, created)
-           SELECT a.trial_id, a.voter_id, a.cell_id, a.position, a.left_image, a.right_image,
-               a.left_image = c.image_1, a.kind, NULL, a.state, NULL, a.protocol, a.created
-           FROM old_assignments AS a JOIN old_cells AS c ON c.id = a.cell_id"""
+    op.create_table(
+        "admin_logins",
+        sa.Column("id", sa.String(length=32), nullable=False),
+        sa.Column("password_hash", sa.Text(), nullable=False),
+        sa.Column("created", sa.Float(), nullable=False),
+        sa.Column("used", sa.Float(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
     )
-    _chain(bind)
-    op.execute(
-        """INSERT INTO votes (vote_id, trial_id, event_id, question, winner, rt_ms, display, at, late)
-           SELECT vote_id, trial_id, event_id, question, winner, rt_ms, display, at, FALSE FROM old_votes"""
-    )
-
-
-def _chain(bind: sa.Connection) -> None:
-    """Link each voter's events as study.chain does."""
-    names = ("id", "voter_id", "trial_id", "event", "at")
-    old = sa.table("old_events", *map(sa.column, names), sa.column("body", sa.JSON))
-    new = sa.table("events", *map(sa.column, (*names, "seq", "previous")), sa.column("body", sa.JSON))
-    voters = sa.table("voters", sa.column("id"), sa.column("seq"), sa.column("head"))
-    for (voter,) in bind.execute(sa.select(voters.c.id)).all():
-        seq, head = 0, ""
-        theirs = sa.select(old).where(old.c.voter_id == voter).order_by(old.c.id)
-        for row in bind.execute(theirs).mappings().all():
-            seq += 1
-            link = {**row, "seq": seq, "previous": head}
-            bind.execute(sa.insert(new).values(link))
-            del link["id"]
-            text = json.dumps(
-                link, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-            )
-            head = hashlib.sha256(text.encode()).hexdigest()
-        bind.execute(sa.update(voters).where(voters.c.id == voter).values(seq=seq, head=head))
-
-
-def _bring_back_what_fits() -> None:
-    """Pairs were one for each protocol: of the same ones the first stands for all."""
-    for statement in (
-        """INSERT INTO protocols (hash, study, body, created)
-           SELECT hash, study, body, created FROM old_protocols""",
-        """INSERT INTO images (id, method_id, prompt_id, replicate, sha256, served_key, served_sha256,
-               width, height, body)
-           SELECT id, method_id, prompt_id, replicate, sha256, served_key, served_sha256, width, height, body
-           FROM old_images WHERE variant = ''""",
-        """INSERT INTO voters (id, judge, trials, source, created)
-           SELECT id, judge, trials, source, created FROM old_voters""",
-        """INSERT INTO events (id, voter_id, trial_id, event, at, body)
-           SELECT id, voter_id, trial_id, event, at, body FROM old_events WHERE event <> 'renewed'""",
-        """INSERT INTO cells (id, prompt_id, method_1, method_2, image_1, image_2, shuffle, votes)
-           SELECT min(id), prompt_id, method_1, method_2, image_1, image_2,
-               row_number() OVER (ORDER BY min(shuffle), min(id)) - 1, sum(votes)
-           FROM old_cells WHERE kind = 'main'
-           GROUP BY prompt_id, method_1, method_2, image_1, image_2""",
-        """INSERT INTO assignments (trial_id, voter_id, cell_id, position, left_image, right_image, kind,
-               state, protocol, created)
-           SELECT a.trial_id, a.voter_id, c.id, a.position, a.left_image, a.right_image, a.kind,
-               CASE a.state WHEN 'voted' THEN 'voted' ELSE 'open' END, a.protocol, a.created
-           FROM old_assignments AS a
-           JOIN old_cells AS o ON o.id = a.cell_id
-           JOIN cells AS c ON c.image_1 = o.image_1 AND c.image_2 = o.image_2
-           WHERE a.kind = 'main'""",
-        """INSERT INTO votes (vote_id, trial_id, event_id, question, winner, rt_ms, display, at)
-           SELECT v.vote_id, v.trial_id, v.event_id, v.question, v.winner, v.rt_ms, v.display, v.at
-           FROM old_votes AS v JOIN assignments AS a ON a.trial_id = v.trial_id
-           WHERE v.undone_by IS NULL AND length(v.vote_id) <= 64""",
-    ):
-        op.execute(statement)
