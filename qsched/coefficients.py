@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from qsched.jaq import PairedGain
@@ -58,6 +59,15 @@ class Coefficients:
     def from_ends(cls, x_start: float, x_end: float, eps_start: float, eps_end: float, steps: int) -> Self:
         """Algorithm 1, lines 5 and 6: c_x = linspace(x_start, x_end, steps), c_ε likewise."""
         return cls(linspace(x_start, x_end, steps), linspace(eps_start, eps_end, steps))
+
+    def interpolated(self, steps: int) -> Self:
+        """The same course over another number of steps, straight between the known ones.
+
+        Evenly spaced coefficients stay evenly spaced, with the same ends. That they still suit the model
+        is not said: they were searched for their own number of steps.
+        """
+        here, there = (np.linspace(0, 1, count) for count in (self.steps, steps))
+        return type(self)(*(tuple(np.interp(there, here, c)) for c in (self.c_x, self.c_eps)))
 
 
 def linspace(start: float, end: float, steps: int) -> tuple[float, ...]:

@@ -6,9 +6,11 @@ So one line serves every sampler (i is the step index; for FlowMatchEuler ε is 
 
     step_qsched(ε, t, x) = step(c_eps[i] · ε, t, c_x[i] · x)
 
-Each class takes all settings of its parent and two more, `c_x` and `c_eps`: a list with one positive number a
-step, or None for ones. They are part of the config, so they survive `save_pretrained`, `from_pretrained` and
-`from_config`, and `from_config(scheduler.config, c_x=…, c_eps=…)` turns a parent scheduler into its twin.
+Each class takes all settings of its parent and three more. `c_x` and `c_eps` are lists with one positive number
+a step, or None for ones. `interpolate` says what happens where another number of steps is set than they are
+for: by default ValueError, with True they are interpolated (`Coefficients.interpolated`). All are part of the
+config, so they survive `save_pretrained`, `from_pretrained` and `from_config`, and
+`from_config(scheduler.config, c_x=…, c_eps=…)` turns a parent scheduler into its twin.
 
 A step whose two coefficients are 1 is the parent's step, bit for bit and in every dtype. The others compute
 in float32 (in bfloat16, 1.012 would be 1.0156) and return the dtype of their inputs.
@@ -33,6 +35,7 @@ from torch import Tensor
 
 from qsched.coefficients import Coefficients
 
+_OWN = ("c_x", "c_eps", "interpolate")
 _Scheduler: Any = SchedulerMixin  # stands for the scheduler that each class below names as its second base
 
 
@@ -44,9 +47,11 @@ class _QSched(_Scheduler):
         *args: Any,
         c_x: Sequence[float] | None = None,
         c_eps: Sequence[float] | None = None,
+        interpolate: bool | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
+        self.interpolate = bool(interpolate)
         self.coefficients: Coefficients | None = None
         if c_x is not None or c_eps is not None:
             ones = [1.0] * len(c_x if c_x is not None else c_eps or ())
@@ -58,15 +63,16 @@ class _QSched(_Scheduler):
 
     def set_timesteps(self, *args: Any, **kwargs: Any) -> None:
         super().set_timesteps(*args, **kwargs)
-        self._check_steps()
+        if self.coefficients is not None:
+            self._for_these_steps(self.coefficients)
 
     def step(self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any) -> Any:
         if self.coefficients is None:
             return super().step(model_output, timestep, sample, *args, **kwargs)
-        self._check_steps()
+        coefficients = self._for_these_steps(self.coefficients)
         if self.step_index is None:
             self._init_step_index(timestep)
-        c_x, c_eps = self.coefficients.c_x[self.step_index], self.coefficients.c_eps[self.step_index]
+        c_x, c_eps = coefficients.c_x[self.step_index], coefficients.c_eps[self.step_index]
         if c_x == c_eps == 1:
             return super().step(model_output, timestep, sample, *args, **kwargs)
         output = super().step(
@@ -81,12 +87,16 @@ class _QSched(_Scheduler):
             return tuple(value.to(dtype) for value in output)
         return type(output)(**{name: value.to(dtype) for name, value in output.items()})
 
-    def _check_steps(self) -> None:
-        if self.coefficients is not None and len(self.timesteps) != self.coefficients.steps:
-            raise ValueError(
-                f"{type(self).__name__} has coefficients for {self.coefficients.steps} steps, "
-                f"but {len(self.timesteps)} timesteps are set"
-            )
+    def _for_these_steps(self, coefficients: Coefficients) -> Coefficients:
+        """The coefficients as they are, or for the timesteps that are set if there are more or fewer."""
+        if len(self.timesteps) == coefficients.steps:
+            return coefficients
+        if self.interpolate:
+            return coefficients.interpolated(len(self.timesteps))
+        raise ValueError(
+            f"{type(self).__name__} has coefficients for {coefficients.steps} steps, "
+            f"but {len(self.timesteps)} timesteps are set; interpolate=True fits them"
+        )
 
     def __init_subclass__(cls) -> None:
         """Give the methods the signatures of the parent scheduler's.
@@ -98,7 +108,7 @@ class _QSched(_Scheduler):
         if _QSched in cls.__bases__:
             own: Any = cls
             parent: Any = cls.__bases__[1]
-            own.__init__ = register_to_config(_signed(own.__init__, parent.__init__, "c_x", "c_eps"))
+            own.__init__ = register_to_config(_signed(own.__init__, parent.__init__, *_OWN))
             own.step = _signed(own.step, parent.step)
             own.set_timesteps = _signed(own.set_timesteps, parent.set_timesteps)
 

@@ -35,13 +35,11 @@ class Conditions:
 
     def of(self, pipeline: DiffusionPipeline, base: BaseModel, batch: Sequence[Prompt]) -> dict[str, Tensor]:
         """What the pipeline's call takes for these prompts; empty for a pipeline of another class."""
-        encode = next((encode for kind, encode in ENCODERS.items() if type(pipeline) is kind), None)
-        if encode is None:
+        if type(pipeline) not in ENCODERS:
             return {}
         file = self.folder / f"{self._fingerprint(pipeline)}-{_digest(p.text for p in batch)}.safetensors"
         if not file.exists():
-            with torch.no_grad():
-                found = encode(pipeline, base, [prompt.text for prompt in batch])
+            found = encoded(pipeline, base, [prompt.text for prompt in batch])
             file.parent.mkdir(parents=True, exist_ok=True)
             partial = file.with_suffix(".partial")
             save_file({name: tensor.contiguous().cpu() for name, tensor in found.items()}, partial)
@@ -63,6 +61,14 @@ class Conditions:
     def remove(self) -> None:
         """Delete the files: the run is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def encoded(pipeline: DiffusionPipeline, base: BaseModel, texts: list[str]) -> dict[str, Tensor]:
+    """What the pipeline's call takes in place of the texts; empty for a pipeline of another class."""
+    if type(pipeline) not in ENCODERS:
+        return {}
+    with torch.no_grad():
+        return ENCODERS[type(pipeline)](pipeline, base, texts)
 
 
 def _digest(parts: Any) -> str:

@@ -26,6 +26,24 @@ def test_one_step_takes_the_start():
     assert Coefficients.from_ends(0.9, 1.1, 1.2, 0.8, steps=1) == Coefficients((0.9,), (1.2,))
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 4, 7, 50])
+def test_evenly_spaced_coefficients_are_so_over_any_number_of_steps(steps):
+    ends = (1.012, 0.967, 0.955, 1.099)
+    fitted, expected = (
+        Coefficients.from_ends(*ends, 4).interpolated(steps),
+        Coefficients.from_ends(*ends, steps),
+    )
+    assert fitted.c_x == pytest.approx(expected.c_x)
+    assert fitted.c_eps == pytest.approx(expected.c_eps)
+
+
+def test_interpolation_keeps_to_the_known_steps():
+    c = Coefficients((1.0, 1.2, 0.8), (1.0, 1.0, 1.1))
+    assert c.interpolated(5).c_x == pytest.approx((1.0, 1.1, 1.2, 1.0, 0.8))
+    assert c.interpolated(3) == c
+    assert Coefficients((0.9,), (1.2,)).interpolated(3) == Coefficients((0.9,) * 3, (1.2,) * 3)
+
+
 def test_identity():
     assert (
         Coefficients.identity(2)

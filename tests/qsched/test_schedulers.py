@@ -9,6 +9,7 @@ import diffusers
 import torch
 
 from qsched import schedulers
+from qsched.coefficients import Coefficients
 
 FAMILIES = [
     "TCDScheduler",
@@ -195,6 +196,21 @@ def test_another_number_of_steps_is_refused(family):
         sample(scheduler)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_another_number_of_steps_is_interpolated_if_asked(family, tmp_path):
+    c = {"c_x": [1.1, 1.0], "c_eps": [0.9, 1.2]}
+    ours = getattr(schedulers, f"QSched{family}")(**c, interpolate=True)
+    ours.save_pretrained(tmp_path)
+    ours = type(ours).from_pretrained(tmp_path)  # what was asked for is in the config
+    three = type(ours).from_config(ours.config, c_x=[1.1, 1.05, 1.0], c_eps=[0.9, 1.05, 1.2])
+    for scheduler in (ours, three):
+        scheduler.set_timesteps(3)
+    for a, b in zip(sample(ours), sample(three), strict=True):
+        assert torch.allclose(a, b, rtol=1e-6)
+    ours.set_timesteps(2)
+    assert ours.coefficients == Coefficients(**c)  # the numbers themselves stay
+
+
 @pytest.mark.parametrize(
     ("c", "message"),
     [
@@ -219,7 +235,7 @@ def test_pipelines_see_the_parents_parameters(family):
     for method in ("step", "set_timesteps"):
         assert inspect.signature(getattr(ours, method)) == inspect.signature(getattr(parent, method))
     own = set(inspect.signature(ours.__init__).parameters)
-    assert own == set(inspect.signature(parent.__init__).parameters) | {"c_x", "c_eps"}
+    assert own == set(inspect.signature(parent.__init__).parameters) | {"c_x", "c_eps", "interpolate"}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
