@@ -1,6 +1,6 @@
 """Searches for Q-Sched's coefficients on the shapes world, and what they are worth on captions unseen.
 
-    python bench/ablations.py [-o runs/ablations.jsonl] [--rows w4a8/both,…] [--whole-grid]
+    python bench/ablations.py [-o runs/ablations.jsonl] [--rows 'w4a8/both;…'] [--whole-grid]
 
 The ablations of the paper's figure 5 (k, c_x alone, c_eps alone, both), the ways to say coefficients, wider
 boxes, another sampler, the races of `qsched.racing` against the grids of the paper and of its code, several
@@ -9,8 +9,8 @@ captions, by the CLIP that was optimised and by the one that was not, beside the
 full-precision model. A row is written as soon as it is known, and the same command goes on where it stopped.
 
 The released grid, 50 × 50 candidates on 25 captions, is 62,500 pictures. Without --whole-grid its winner is
-sought on every seventh row and column first, then at full fineness around the best of these; what is told
-as its cost is that of the whole. `--rows` with "optuna" takes the package of that name.
+sought on every seventh row and column, then on every other one around the best of these, then on all around
+that; what is told as its cost is that of the whole. The row "optuna" takes the package of that name.
 """
 
 from __future__ import annotations
@@ -104,18 +104,24 @@ def algorithm_1(draw: Draw, score: Score, captions: int, base: BaseModel) -> Fou
     return result.best.coefficients, STEPS * captions * len(result.points)
 
 
-def released_grid(stride: int, draw: Draw, score: Score, captions: int, base: BaseModel) -> Found:
-    """scripts/qsched.sh: the starts of c_x and c_eps at 50 values each of 0.8 to 1.2, both ends 1."""
+def released_grid(
+    strides: tuple[int, ...], draw: Draw, score: Score, captions: int, base: BaseModel
+) -> Found:
+    """scripts/qsched.sh: the starts of c_x and c_eps at 50 values each of 0.8 to 1.2, both ends 1.
+
+    Every `strides[0]`-th row and column, then around the best so far every `strides[1]`-th, and so on.
+    """
     values, numbers = np.linspace(0.8, 1.2, 50), released(STEPS)
 
     @functools.cache
     def mean(i: int, j: int) -> float:
         return float(score(draw(numbers([values[i], values[j]]))).mean())
 
-    every = range(0, 50, stride)
-    best = max(itertools.product(every, every), key=lambda point: mean(*point))
-    around = [range(max(i - stride + 1, 0), min(i + stride, 50)) for i in best]
-    i, j = max(itertools.product(*around), key=lambda point: mean(*point))
+    sides = (range(0, 50, strides[0]),) * 2
+    for coarse, fine in zip(strides, (*strides[1:], None), strict=True):
+        i, j = best = max(itertools.product(*sides), key=lambda point: mean(*point))
+        if fine:
+            sides = tuple(range(max(at - coarse, 0), min(at + coarse + 1, 50), fine) for at in best)
     Console(stderr=True).print(f"released grid: {mean.cache_info().currsize} of 2,500 points drawn")
     return numbers([values[i], values[j]]), STEPS * captions * 50 * 50
 
@@ -175,8 +181,9 @@ def _level(base: BaseModel) -> Parametrisation:
     return level_and_difference([step.b for step in affine_steps(scheduler, **base.arguments)])
 
 
-def _part(name: str, places: tuple[int, int]) -> Callable[[BaseModel], Parametrisation]:
+def _part(places: tuple[int, int]) -> Callable[[BaseModel], Parametrisation]:
     """The paper's parametrisation with two of its four numbers, the others at 1."""
+    names = tuple(paper(STEPS).numbers[place] for place in places)
 
     def read(numbers: list[float]) -> Coefficients:
         four = [1.0] * 4
@@ -184,7 +191,7 @@ def _part(name: str, places: tuple[int, int]) -> Callable[[BaseModel], Parametri
             four[place] = number
         return paper(STEPS)(four)
 
-    return lambda base: Parametrisation(name, 2, (1.0, 1.0), read)
+    return lambda base: Parametrisation(" and ".join(names), names, (1.0, 1.0), read)
 
 
 def rows(whole_grid: bool) -> list[Row]:
@@ -193,10 +200,10 @@ def rows(whole_grid: bool) -> list[Row]:
     def by(numbers: Callable[[BaseModel], Parametrisation], spread: float = 0.1) -> Callable[..., Found]:
         return functools.partial(raced, numbers, spread)
 
-    both, grid = by(_paper), functools.partial(released_grid, 1 if whole_grid else 7)
+    both, grid = by(_paper), functools.partial(released_grid, (1,) if whole_grid else (7, 2, 1))
     parts = [
-        ("c_x alone", by(_part("c_x", (0, 1)))),
-        ("c_eps alone", by(_part("c_eps", (2, 3)))),
+        ("c_x alone", by(_part((0, 1)))),
+        ("c_eps alone", by(_part((2, 3)))),
         ("per step", by(_per_step)),
         ("level, difference", by(_level, 0.05)),
         ("released", by(_released)),
@@ -299,16 +306,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/ablations.jsonl"))
-    parser.add_argument("--rows", help="Ids, with commas between them; default: all.")
+    parser.add_argument("--rows", help="Ids, with semicolons between them; default: all.")
     parser.add_argument("--whole-grid", action="store_true")
     arguments = parser.parse_args()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.touch()
     lines = [json.loads(line) for line in arguments.output.read_text().splitlines()]
-    done = {line["row"] for line in lines}
-    for row in rows(arguments.whole_grid):
-        if row.id in done or (arguments.rows and row.id not in arguments.rows.split(";")):
+    known = {row.id: row for row in rows(arguments.whole_grid)}
+    wanted = arguments.rows.split(";") if arguments.rows else list(known)
+    if unknown := set(wanted) - set(known):
+        parser.error(f"--rows: no {', '.join(unknown)}; there are {'; '.join(known)}")
+    for name in wanted:
+        if any(line["row"] == name for line in lines):
             continue
+        row = known[name]
         lines.append(searched(row))
         with arguments.output.open("a", encoding="utf-8") as file:
             file.write(json.dumps(lines[-1]) + "\n")

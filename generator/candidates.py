@@ -1,7 +1,7 @@
 """The pictures of one set of prompts under one set of coefficients after another.
 
-What is the same for all candidates is computed once: the texts' encoding, and the backbone's first evaluation.
-That one sees the texts and fresh noise; coefficients come in behind it.
+What is the same for all candidates is computed once: the encoded texts, and the backbone's first evaluation,
+which sees nothing but the texts and fresh noise (coefficients come in behind it).
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ class Candidates:
     """
 
     def __init__(self, pipeline: DiffusionPipeline, base: BaseModel, prompts: Sequence[Prompt]) -> None:
+        """Nothing is drawn yet."""
         self.pipeline, self.base, self.prompts = pipeline, base, prompts
         self.evaluations = 0
         self._texts: dict[range, dict[str, Tensor]] = {}

@@ -14,6 +14,8 @@ if TYPE_CHECKING:  # imported where they are used: --help stays fast
     from qsched.coefficients import CoefficientsFile, Scores
     from qsched.jaq import PairedGain
 
+ENOUGH_PROMPTS = 64
+
 
 @click.group()
 @click.version_option(package_name="pairstudy")
@@ -39,7 +41,8 @@ def show(file: Path, as_json: bool) -> None:
     console = Console(soft_wrap=True)
     console.print(
         f"{content.base_model} {content.method}, {content.scheduler}, {content.steps} steps; JAQ "
-        f"{content.jaq_variant}, k = {content.k:g}; {len(content.calibration_prompts)} calibration prompts",
+        f"{content.jaq_variant}, k = {content.k:g}; {len(content.calibration_prompts)} calibration prompts"
+        f"{_effort(content)}",
         highlight=False,
     )
     console.print(_steps_table(content))
@@ -72,10 +75,15 @@ def apply(file: Path, pipeline: Path, out: Path) -> None:
 
 def findings_of(scores: "Scores") -> list[str]:
     """Say in plain words what the scores do and do not support."""
+    findings = []
+    if scores.calibration.prompts < ENOUGH_PROMPTS:
+        findings.append(
+            f"{scores.calibration.prompts} calibration prompts are few: the winner may suit them alone."
+        )
     if scores.held_out is None:
         flattering = "No held-out prompts: measured where the winner was picked, the gain flatters."
-        return [flattering, _chance(scores.calibration, "On the calibration prompts")]
-    findings = [_chance(scores.held_out, "On held-out prompts")]
+        return [*findings, flattering, _chance(scores.calibration, "On the calibration prompts")]
+    findings.append(_chance(scores.held_out, "On held-out prompts"))
     if scores.control is None:
         findings.append("No full-precision control: the gain cannot be called repair of quantization.")
     else:
@@ -92,6 +100,12 @@ def findings_of(scores: "Scores") -> list[str]:
         if scores.control_judged is not None:
             findings.append(_repair(scores.held_out_judged, scores.control_judged, "By the second judge"))
     return findings
+
+
+def _effort(content: "CoefficientsFile") -> str:
+    """What the search was and took, where the file tells."""
+    how, nfe = content.search.get("how"), content.search.get("nfe")
+    return f"; {how}, {nfe:,} NFE" if isinstance(how, str) and isinstance(nfe, int) else ""
 
 
 def _chance(gain: "PairedGain", where: str) -> str:

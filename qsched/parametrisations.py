@@ -7,17 +7,24 @@ coefficients files and of the command line.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from qsched.coefficients import Coefficients, linspace
 
 
 @dataclass(frozen=True)
 class Parametrisation:
-    """A vector of `size` numbers, `identity` the one that means no change, and how it is read."""
+    """A vector of numbers, what each is called, the `identity` that means no change, and how it is read."""
 
     name: str
-    size: int
+    numbers: tuple[str, ...]
     identity: tuple[float, ...]
     read: Callable[[Sequence[float]], Coefficients]
+
+    @property
+    def size(self) -> int:
+        """How many numbers."""
+        return len(self.numbers)
 
     def __call__(self, numbers: Sequence[float]) -> Coefficients:
         """Return the coefficients that `numbers` mean.
@@ -29,18 +36,36 @@ class Parametrisation:
             raise ValueError(f"{self.name} takes {self.size} numbers, not {len(numbers)}")
         return self.read([float(number) for number in numbers])
 
+    def nearest(self, coefficients: Coefficients) -> list[float]:
+        """The numbers whose coefficients are nearest to these (least squares); exact where there are such.
+
+        Every parametrisation here is affine in its numbers.
+        """
+
+        def flat(c: Coefficients) -> np.ndarray:
+            return np.array(c.c_x + c.c_eps)
+
+        step, start = 0.01, np.array(self.identity)
+        origin = flat(self(self.identity))
+        moves = [flat(self((start + step * along).tolist())) - origin for along in np.eye(self.size)]
+        found = np.linalg.lstsq(np.stack(moves, 1) / step, flat(coefficients) - origin, rcond=None)[0]
+        return (start + found).tolist()
+
+
+_ENDS = ("c_x, first", "c_x, last", "c_ε, first", "c_ε, last")
+
 
 def paper(steps: int) -> Parametrisation:
     """Algorithm 1: start and end of c_x, start and end of c_ε, evenly spaced between; 4 numbers."""
     return Parametrisation(
-        "paper", 4, (1.0,) * 4, lambda n: Coefficients.from_ends(n[0], n[1], n[2], n[3], steps)
+        "paper", _ENDS, (1.0,) * 4, lambda n: Coefficients.from_ends(n[0], n[1], n[2], n[3], steps)
     )
 
 
 def released(steps: int) -> Parametrisation:
     """The released search: the starts alone, both ends are 1; 2 numbers."""
     return Parametrisation(
-        "released", 2, (1.0,) * 2, lambda n: Coefficients.from_ends(n[0], 1.0, n[1], 1.0, steps)
+        "released", _ENDS[::2], (1.0,) * 2, lambda n: Coefficients.from_ends(n[0], 1.0, n[1], 1.0, steps)
     )
 
 
@@ -48,7 +73,7 @@ def per_step(steps: int) -> Parametrisation:
     """Every c_x, then every c_ε; 2 · steps numbers."""
     return Parametrisation(
         "per-step",
-        2 * steps,
+        tuple(f"{name} {i}" for name in ("c_x", "c_ε") for i in range(1, steps + 1)),
         (1.0,) * (2 * steps),
         lambda n: Coefficients(tuple(n[:steps]), tuple(n[steps:])),
     )
@@ -75,4 +100,5 @@ def level_and_difference(output_weights: Sequence[float]) -> Parametrisation:
         d = linspace(d_start, d_end, len(weights))
         return Coefficients(c_x, tuple(c - d_i / b for c, d_i, b in zip(c_x, d, weights, strict=True)))
 
-    return Parametrisation("level-and-difference", 4, (0.0,) * 4, read)
+    names = ("level, first", "level, last", "difference, first", "difference, last")
+    return Parametrisation("level-and-difference", names, (0.0,) * 4, read)

@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
 from scipy.stats import qmc
 
 from qsched.coefficients import Coefficients
 from qsched.journal import Point, append_point, checked_scores, read_journal
 from qsched.parametrisations import Parametrisation
 from qsched.search import SearchResult
+from qsched.surface import fitted
 
 Images = TypeVar("Images")
 KEPT = 3  # one of so many goes on
@@ -109,8 +109,11 @@ def race(
         for row in centre + half * _sobol(parametrisation.size, candidates, number, seed):
             field.append(parametrisation(row.tolist()))
             numbers_of.setdefault(field[-1], row)
-        top = _top_of_surface(numbers_of, points, identity, centre, half) if number else None
-        if top is not None:
+        drawn = list(points.values())
+        at = [numbers_of[point.coefficients] for point in drawn]
+        surface = fitted(at, drawn, points[identity], centre, half) if number else None
+        if surface is not None:
+            top = surface.top()
             finalists.append(parametrisation(top.tolist()))
             numbers_of.setdefault(finalists[-1], top)
         count = first
@@ -136,36 +139,6 @@ def _sobol(size: int, candidates: int, race: int, seed: int) -> np.ndarray:
     points = candidates if race == 0 else max(candidates // 2, 2)
     sobol = qmc.Sobol(size, rng=np.random.default_rng([seed, race]))
     return 2 * sobol.random_base2(round(math.log2(points))) - 1
-
-
-def _top_of_surface(
-    numbers_of: Mapping[Coefficients, np.ndarray],
-    points: Mapping[Coefficients, Point],
-    identity: Coefficients,
-    centre: np.ndarray,
-    half: np.ndarray,
-) -> np.ndarray | None:
-    """The best place in the box centre ± half by a quadratic fit to all gains; None with too few to fit.
-
-    Gains are paired, over the identity on the same prompts; a point that saw more prompts weighs more.
-    """
-    u = np.stack([(numbers_of[c] - centre) / half for c in points])
-    n = np.array([len(point.scores) for point in points.values()])
-    base = np.asarray(points[identity].scores)
-    gain = np.array([point.mean - base[: len(point.scores)].mean() for point in points.values()])
-    rows, columns = np.triu_indices(u.shape[1])
-
-    def design(at: np.ndarray) -> np.ndarray:
-        return np.column_stack([np.ones(len(at)), at, at[:, rows] * at[:, columns]])
-
-    terms = design(u)
-    if len(terms) <= terms.shape[1]:
-        return None
-    weight = np.sqrt(n)[:, None]
-    surface = np.linalg.lstsq(weight * terms, weight[:, 0] * gain, rcond=None)[0]
-    start = np.zeros(u.shape[1])
-    found = minimize(lambda at: -float((design(at[None]) @ surface)[0]), start, bounds=[(-1, 1)] * len(start))
-    return centre + half * found.x
 
 
 def _leader(points: Sequence[Point]) -> Point:

@@ -6,10 +6,10 @@ So one line serves every sampler (i is the step index; for FlowMatchEuler ε is 
 
     step_qsched(ε, t, x) = step(c_eps[i] · ε, t, c_x[i] · x)
 
-Each class takes all settings of its parent and three more. `c_x` and `c_eps` are lists with one positive number
-a step, or None for ones. `interpolate` says what happens where another number of steps is set than they are
-for: by default ValueError, with True they are interpolated (`Coefficients.interpolated`). All are part of the
-config, so they survive `save_pretrained`, `from_pretrained` and `from_config`, and
+Each class takes all settings of its parent and three more. `c_x` and `c_eps` are lists with one positive
+number a step, or None for ones. `interpolate` says what is done where another number of steps is set than
+they are for: ValueError by default, with True they are interpolated (`Coefficients.interpolated`). All are
+part of the config, so they survive `save_pretrained`, `from_pretrained` and `from_config`, and
 `from_config(scheduler.config, c_x=…, c_eps=…)` turns a parent scheduler into its twin.
 
 A step whose two coefficients are 1 is the parent's step, bit for bit and in every dtype. The others compute

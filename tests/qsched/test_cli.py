@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import subprocess
 import sys
@@ -33,6 +34,19 @@ def test_show(path):
     ]:
         assert text in result.output
     assert "exceeds that of the full-precision control by 0.0300 (± 0.0224)" in result.output
+
+
+def test_show_tells_what_the_search_took(file, tmp_path):
+    spent = file.model_copy(update={"search": {"how": "race", "nfe": 3496}})
+    write_coefficients(tmp_path / "raced.qsched.json", spent)
+    result = CliRunner().invoke(cli, ["show", str(tmp_path / "raced.qsched.json")])
+    assert "2 calibration prompts; race, 3,496 NFE" in result.output
+
+
+def test_few_calibration_prompts_are_told(file):
+    assert findings_of(file.scores)[0].startswith("20 calibration prompts are few")
+    enough = {"calibration": dataclasses.replace(file.scores.calibration, prompts=64)}
+    assert "few" not in findings_of(file.scores.model_copy(update=enough))[0]
 
 
 def test_show_as_json(path, file):

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from qsched.coefficients import Coefficients
@@ -16,6 +17,19 @@ def test_its_identity_is_the_identity(one):
 def test_another_number_of_numbers_is_refused(one):
     with pytest.raises(ValueError, match=f"{one.name} takes {one.size} numbers, not 3"):
         one([1.0, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("one", ALL, ids=lambda one: one.name)
+def test_its_own_coefficients_are_nearest_to_themselves(one):
+    numbers = [start + move for start, move in zip(one.identity, [0.04, -0.03, 0.02, 0.05] * 2, strict=False)]
+    assert one.nearest(one(numbers)) == pytest.approx(numbers)
+
+
+def test_the_nearest_evenly_spaced_coefficients_are_the_line_of_least_squares():
+    c_eps = (0.99, 1.02, 1.01, 1.06)
+    slope, start = np.polyfit([0, 1, 2, 3], c_eps, 1)
+    found = paper(4).nearest(Coefficients((1.0,) * 4, c_eps))
+    assert found == pytest.approx([1, 1, start, start + 3 * slope])
 
 
 def test_the_published_coefficients_of_sdxl_turbo():
