@@ -121,18 +121,21 @@ def calibrate(model: str, method: str, how: str, captions: int, heldout: int, ou
 
 @cli.command()
 @click.option("--model", default="shapes", show_default=True, help="Base model.")
+@click.option(
+    "--published", type=click.Path(path_type=Path), help="Take those of MixDQ's authors: a weight_*.yaml."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Default: where mixdq-w4a8 looks.")
-def allocate(model: str, output: Path | None) -> None:
+def allocate(model: str, published: Path | None, output: Path | None) -> None:
     """Measure how much each layer suffers from few bits, and share out 4 bits a weight for mixdq-w4a8.
 
     Example: generator allocate --model shapes
     """
     base, _ = model_and_methods(model, [])
-    from generator.methods.mixdq import allocation_file, measure_and_allocate
+    from generator.methods.mixdq import allocation_file, measure_and_allocate, take_over
 
     path = output or allocation_file(base)
     with one_line_errors():
-        file = measure_and_allocate(base, path)
+        file = take_over(base, published, path) if published else measure_and_allocate(base, path)
     click.echo(f"{path}: written, {file['mean_weight_bits']} bits a weight")
 
 

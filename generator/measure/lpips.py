@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,11 +47,7 @@ class Lpips(nn.Module):
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
         """Squared distances of unit features, weighted by channel, meaned over places, summed over layers."""
-        distance = torch.zeros(len(a))
-        for weight, x, y in zip(self.weights, self._layers(a), self._layers(b), strict=True):
-            squares = (F.normalize(x, eps=1e-10) - F.normalize(y, eps=1e-10)).square()
-            distance += torch.einsum("nchw,c->n", squares, weight) / (x.shape[2] * x.shape[3])
-        return distance
+        return unit_distance(self._layers(a), self._layers(b), list(self.weights))
 
     def _layers(self, pictures: Tensor) -> list[Tensor]:
         shift, scale = (torch.tensor(values).view(3, 1, 1) for values in (SHIFT, SCALE))
@@ -62,6 +59,21 @@ class Lpips(nn.Module):
             if i == TAPS[-1]:
                 break
         return found
+
+
+def unit_distance(
+    a: Sequence[Tensor], b: Sequence[Tensor], weights: Sequence[Tensor] | None = None
+) -> Tensor:
+    """LPIPS' formula, (n,), on the layers (n, c, h, w) of any network.
+
+    `weights` are (c,) for each layer; without them every channel weighs 1.
+    """
+    distance = torch.zeros(len(a[0]))
+    for i, (x, y) in enumerate(zip(a, b, strict=True)):
+        weight = weights[i] if weights else torch.ones(x.shape[1])
+        squares = (F.normalize(x, eps=1e-10) - F.normalize(y, eps=1e-10)).square()
+        distance += torch.einsum("nchw,c->n", squares, weight) / (x.shape[2] * x.shape[3])
+    return distance
 
 
 def lpips(model: Lpips, reference: Tensor, pictures: Tensor) -> NDArray[np.float64]:

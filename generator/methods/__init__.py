@@ -31,7 +31,8 @@ class Method:
 
     A method that only samples another one's quantized backbone in its own way names that one as `over` and
     does its part with `put_on`, so that the backbone need not be made twice. `check` raises at once what
-    `apply` would raise later for want of a file.
+    `apply` would raise later for want of a file. `spent` are the evaluations of the backbone (NFEs) that
+    making its files took, as the files say; what `apply` itself evaluates comes on top.
     """
 
     id: str
@@ -43,6 +44,12 @@ class Method:
     over: Method | None = None
     put_on: Callable[[DiffusionPipeline, BaseModel], DataclassInstance | None] | None = None
     check: Callable[[BaseModel], object] | None = None
+    spent: Callable[[BaseModel], int] | None = None
+
+
+def spent_on(method: Method, base: BaseModel) -> int:
+    """NFEs that making the method's files took; 0 for one that needs none."""
+    return method.spent(base) if method.spent else 0
 
 
 def all_methods() -> dict[str, Method]:

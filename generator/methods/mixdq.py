@@ -31,7 +31,7 @@ from generator.quantize.mixed import Scores, allocate, mean_bits, sensitivities,
 from generator.quantize.model import matching
 from generator.quantize.observe import input_ranges, watching
 from generator.quantize.split import BosLinear, split_concatenations
-from generator.sweep import render, software_versions
+from generator.sweep import counted, render, software_versions
 
 ALLOCATIONS = Path(__file__).parent.parent / "allocations"
 CALIBRATION_PROMPTS, SENSITIVITY_PROMPTS = 32, 8
@@ -124,10 +124,47 @@ def shared_out(
     return bits, k
 
 
-@torch.no_grad()
 def measure_and_allocate(base: BaseModel, path: Path, mean: float = 4.0) -> dict[str, Any]:
     """Measure the sensitivities of a base model, share out the bits and write the allocation `path`."""
     pipeline = base.load()
+    with counted(getattr(pipeline, base.backbone)) as rows:
+        file = _allocation(base, pipeline, mean)
+    return _written(path, {**file, "nfe": sum(rows)})
+
+
+def take_over(base: BaseModel, published: Path, path: Path) -> dict[str, Any]:
+    """Write the allocation `path` with the bits of a file that MixDQ's authors published for this model.
+
+    The layers that this package leaves in 16 bits stay so, and activations have 8 bits.
+
+    Raises:
+        AllocationError: a file that cannot be read, or whose layers are not those of the model.
+    """
+    bits = read_allocation(published)
+    backbone = getattr(base.load(), base.backbone)
+    if differing := sorted(set(bits) ^ set(quantizable(backbone))):
+        where = "not in the model" if differing[0] in bits else "not in the file"
+        raise AllocationError(f"{published}: not of {base.id}: {differing[0]} is {where}")
+    sizes = {name: layer.weight.numel() for name, layer in quantizable(backbone, base.keep).items()}
+    chosen = {name: bits[name] for name in sizes}
+    file = {
+        "base_model": base.id,
+        "mean_weight_bits": round(mean_bits(chosen, sizes), 4),
+        "published": published.name,
+        "weight_bits": chosen,
+    }
+    return _written(path, {**file, "nfe": 0})
+
+
+def _written(path: Path, file: dict[str, Any]) -> dict[str, Any]:
+    file = {**file, "versions": software_versions()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(file, indent=1) + "\n", encoding="utf-8")
+    return file
+
+
+@torch.no_grad()
+def _allocation(base: BaseModel, pipeline: DiffusionPipeline, mean: float) -> dict[str, Any]:
     backbone = getattr(pipeline, base.backbone)
     prompts = base.calibration(CALIBRATION_PROMPTS)
     few = prompts[:SENSITIVITY_PROMPTS]
@@ -158,7 +195,7 @@ def measure_and_allocate(base: BaseModel, path: Path, mean: float = 4.0) -> dict
 
     render_full = render(pipeline, base, prompts)
     bits, split = shared_out(content, quality, sizes, mean, distance)
-    file = {
+    return {
         "base_model": base.id,
         "mean_weight_bits": round(mean_bits(bits, sizes), 4),
         "split": split,
@@ -166,11 +203,7 @@ def measure_and_allocate(base: BaseModel, path: Path, mean: float = 4.0) -> dict
         "weight_bits": bits,
         "ssim": content,
         "sqnr_db": quality,
-        "versions": software_versions(),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(file, indent=1) + "\n", encoding="utf-8")
-    return file
 
 
 def allocation_file(base: BaseModel) -> Path:
@@ -240,7 +273,10 @@ def _method(id_: str, weight_bits: int, notes: str) -> Method:
     def check(base: BaseModel) -> object:
         return weight_bits == 8 or read_allocation(allocation_file(base))
 
-    return Method(id_, f"MixDQ W{weight_bits}A8", weight_bits, 8, notes, apply, check=check)
+    def spent(base: BaseModel) -> int:
+        return 0 if weight_bits == 8 else json.loads(allocation_file(base).read_bytes())["nfe"]
+
+    return Method(id_, f"MixDQ W{weight_bits}A8", weight_bits, 8, notes, apply, check=check, spent=spent)
 
 
 NOTES = (

@@ -18,10 +18,10 @@ from diffusers import DiffusionPipeline
 from pydantic import BaseModel as Record
 from pydantic import ConfigDict, ValidationError
 
-from generator.methods import Method, MethodError
+from generator.methods import Method, MethodError, spent_on
 from generator.methods.qsched import COEFFICIENTS, QUANTIZERS
 from generator.models import BaseModel
-from generator.sweep import render, software_versions
+from generator.sweep import counted, render, software_versions
 from qsched.ptqd import ErrorStatistics, corrected, statistics, statistics_as_released
 from qsched.trajectories import by_step, recorded, replayed
 from study.gallery import Prompt
@@ -47,6 +47,8 @@ class StatisticsFile(Record):
     """On the same samples, as `ptqd-M` uses them."""
     steps_as_released: tuple[ErrorStatistics, ...]
     """Of two free runs, the sign turned, as `ptqd-released-M` uses them."""
+    nfe: int
+    """Spent on either kind of statistics: full precision and the method, each run once."""
     versions: dict[str, str]
 
 
@@ -67,7 +69,7 @@ def measure(base: BaseModel, method: Method, path: Path, count: int = PROMPTS) -
     prompts = base.calibration(count)
     full, quantized = base.load(), base.load()
     method.apply(quantized, base)
-    with recorded(full.scheduler) as reference:
+    with recorded(full.scheduler) as reference, counted(getattr(full, base.backbone)) as rows:
         _run(full, base, prompts)
     with replayed(quantized.scheduler, reference) as led:
         _run(quantized, base, prompts)
@@ -80,6 +82,7 @@ def measure(base: BaseModel, method: Method, path: Path, count: int = PROMPTS) -
         prompts=tuple(prompt.prompt_id for prompt in prompts),
         steps=tuple(statistics(by_step(reference), by_step(led))),
         steps_as_released=tuple(statistics_as_released(by_step(reference), by_step(free))),
+        nfe=2 * sum(rows),
         versions=software_versions(),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,6 +142,7 @@ def over(method: Method) -> list[Method]:
             over=method,
             put_on=put_on,
             check=check,
+            spent=lambda base: read_statistics(statistics_file(base, method.id)).nfe + spent_on(method, base),
         )
 
     return [

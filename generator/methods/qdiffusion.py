@@ -29,7 +29,7 @@ from generator.quantize.checkpoint import save_quantized
 from generator.quantize.observe import input_ranges
 from generator.quantize.rounding import round_by_blocks
 from generator.quantize.split import split_concatenations
-from generator.sweep import software_versions
+from generator.sweep import counted, software_versions
 
 PROMPTS, BATCH, ITERATIONS = 64, 16, 100
 ACT_BITS = 8
@@ -74,10 +74,12 @@ def block_of(name: str) -> str:
 def _make(base: BaseModel, path: Path, weight_bits: int) -> None:
     """Collect the latents, learn the rounding, and write the quantized backbone."""
     pipeline = base.load()
-    latents = latent_dataset(pipeline, base, base.calibration(PROMPTS), per_prompt=None)
-    student = qdiffusion(getattr(pipeline, base.backbone), latents, weight_bits, base.keep, ITERATIONS)
-    notes = {"samples": len(latents), "iterations": ITERATIONS, "versions": software_versions()}
-    save_quantized(student, path, notes)
+    backbone = getattr(pipeline, base.backbone)
+    with counted(backbone) as rows:  # not what is run of single blocks
+        latents = latent_dataset(pipeline, base, base.calibration(PROMPTS), per_prompt=None)
+        student = qdiffusion(backbone, latents, weight_bits, base.keep, ITERATIONS)
+    notes = {"samples": len(latents), "iterations": ITERATIONS, "nfe": sum(rows)}
+    save_quantized(student, path, {**notes, "versions": software_versions()})
 
 
 def _method(weight_bits: int) -> Method:

@@ -6,7 +6,16 @@ from pathlib import Path
 
 from diffusers import DiffusionPipeline
 
-from generator.methods import Method, libraries, mixdq, naive, qdiffusion, serial_parallel, svdquant
+from generator.methods import (
+    Method,
+    libraries,
+    mixdq,
+    naive,
+    qdiffusion,
+    serial_parallel,
+    spent_on,
+    svdquant,
+)
 from generator.models import BaseModel
 from qsched.coefficients import Coefficients, read_coefficients
 from qsched.schedulers import twin_of
@@ -49,6 +58,10 @@ def over(method: Method) -> Method:
         method.apply(pipeline, base)
         return put_on(pipeline, base)
 
+    def spent(base: BaseModel) -> int:
+        search = read_coefficients(coefficients_file(base, method.id)).search
+        return int(search["nfe"]) + spent_on(method, base)
+
     return Method(
         f"qsched-{method.id}",
         f"Q-Sched {method.label.removesuffix(' naive')}",
@@ -59,6 +72,7 @@ def over(method: Method) -> Method:
         over=method,
         put_on=put_on,
         check=check,
+        spent=spent,
     )
 
 

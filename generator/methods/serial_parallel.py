@@ -31,14 +31,14 @@ from generator.latents import Latents, latent_dataset
 from generator.methods import Method, MethodError
 from generator.models import BaseModel
 from generator.quantize import ByStep, Weights, quantizable, replace
-from generator.quantize.checkpoint import CheckpointError, load_quantized, save_quantized
+from generator.quantize.checkpoint import CheckpointError, load_quantized, read_notes, save_quantized
 from generator.quantize.clock import Clock
 from generator.quantize.mixed import extremes, fisher_sensitivities, mean_bits
 from generator.quantize.model import matching
 from generator.quantize.observe import ranges_by_step
 from generator.quantize.timesteps import TIME_PROJECTIONS, precalculate
 from generator.quantize.training import Learning, train
-from generator.sweep import software_versions
+from generator.sweep import counted, software_versions
 
 CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 PROMPTS, ITERATIONS, BATCH = 512, 150, 12  # the paper, for SD v1-4: 40,000, 10,000 and 12
@@ -107,7 +107,7 @@ def serial_to_parallel(
 
     weights = [layer.weight for layer in learned.values()]
     scales = [p for layer in learned.values() for name, p in layer.named_parameters() if "log" in name]
-    train(student, [(weights, WEIGHT_RATE), (scales, SCALE_RATE)], loss, iterations, state)
+    begun = train(student, [(weights, WEIGHT_RATE), (scales, SCALE_RATE)], loss, iterations, state)
     replace(student, {name: layer.frozen() for name, layer in learned.items()})
     sizes = {name: layer.weight.numel() for name, layer in learned.items()}
     notes = {
@@ -116,6 +116,7 @@ def serial_to_parallel(
         "insensitive": insensitive,
         "tables": tables,
         "iterations": iterations,
+        "begun_at": begun,
         "samples": len(latents),
     }
     return student, notes
@@ -181,17 +182,22 @@ def from_checkpoint(id_: str, label: str, weight_bits: int, notes: str) -> Metho
         except CheckpointError as error:
             raise MethodError(f"{error}; {how}") from error
 
-    return Method(id_, label, weight_bits, ACT_BITS, notes, apply, check=check)
+    def spent(base: BaseModel) -> int:
+        return read_notes(checkpoint_file(base, id_))["nfe"]
+
+    return Method(id_, label, weight_bits, ACT_BITS, notes, apply, check=check, spent=spent)
 
 
 def _make(base: BaseModel, path: Path, weight_bits: int) -> None:
     """Collect the latents, train, and write the quantized backbone."""
     pipeline = base.load()
-    latents = latent_dataset(pipeline, base, base.calibration(PROMPTS))
     backbone = getattr(pipeline, base.backbone)
     state = path.with_suffix(".training")
-    student, notes = serial_to_parallel(backbone, latents, weight_bits, base.keep, state, ITERATIONS)
-    save_quantized(student, path, {**notes, "versions": software_versions()})
+    with counted(backbone) as rows:
+        latents = latent_dataset(pipeline, base, base.calibration(PROMPTS))
+        student, notes = serial_to_parallel(backbone, latents, weight_bits, base.keep, state, ITERATIONS)
+    nfe = sum(rows) + notes["begun_at"] * 2 * BATCH  # teacher and student, before an interruption
+    save_quantized(student, path, {**notes, "nfe": nfe, "versions": software_versions()})
 
 
 METHODS = [_method(4), _method(8)]

@@ -6,6 +6,8 @@ Methods whose calibration takes long keep its result so. Floats are stored in fp
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,20 +64,32 @@ def load_quantized(model: nn.Module, path: Path) -> None:
     Raises:
         CheckpointError: no such file, not such a file, or one of another model.
     """
-    try:
-        with safe_open(path, "pt") as file:
-            layout = json.loads((file.metadata() or {})["layout"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except OSError as error:
-        raise CheckpointError(f"{path}: {error.strerror or 'No such file or directory'}") from error
-    except (SafetensorError, KeyError, ValueError) as error:
-        raise CheckpointError(f"{path}: not a quantized model: {error}") from error
+    with _opened(path) as (file, layout):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
     try:
         _rebuild(model, layout)
         model.load_state_dict(tensors)
     except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(f"{path}: not of this {type(model).__name__}: {first}") from error
+
+
+def read_notes(path: Path) -> dict[str, Any]:
+    """The notes of a checkpoint; CheckpointError as `load_quantized`."""
+    with _opened(path) as (_, layout):
+        return layout["notes"]
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """The file, and its layout."""
+    try:
+        with safe_open(path, "pt") as file:
+            yield file, json.loads((file.metadata() or {})["layout"])
+    except OSError as error:
+        raise CheckpointError(f"{path}: {error.strerror or 'No such file or directory'}") from error
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise CheckpointError(f"{path}: not a quantized model: {error}") from error
 
 
 def _rebuild(model: nn.Module, layout: dict[str, Any]) -> None:

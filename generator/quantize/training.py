@@ -85,12 +85,12 @@ def train(
     loss: Callable[[int], Tensor],
     iterations: int,
     state: Path,
-) -> None:
+) -> int:
     """Minimise `loss(iteration)`, which must depend on its argument and the parameters alone, by Adam.
 
     `rates` are parameters with their learning rates, which fall to 0 along half a cosine. The file `state` is
     written every EVERY iterations, so that a run that was interrupted goes on there, to the same result; it
-    is removed at the end.
+    is removed at the end. Returns at which iteration this run began.
 
     Raises:
         ValueError: `state` is of a training of another length.
@@ -100,16 +100,16 @@ def train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
     parts: Mapping[str, nn.Module | torch.optim.Optimizer | torch.optim.lr_scheduler.LRScheduler]
     parts = {"student": student, "optimizer": optimizer, "schedule": schedule}
-    done = 0
+    begun = 0
     if state.exists():
         stored = torch.load(state, weights_only=True)
         if stored["iterations"] != iterations:
             raise ValueError(f"{state}: of a training of {stored['iterations']} steps, not {iterations}")
         for name, part in parts.items():
             part.load_state_dict(stored[name])
-        done = stored["done"]
-    with tqdm(total=iterations, initial=done, desc="training", unit="step") as bar:
-        for i in range(done, iterations):
+        begun = stored["done"]
+    with tqdm(total=iterations, initial=begun, desc="training", unit="step") as bar:
+        for i in range(begun, iterations):
             optimizer.zero_grad()
             value = loss(i)
             value.backward()
@@ -123,3 +123,4 @@ def train(
                 torch.save({**states, "done": i + 1, "iterations": iterations}, new)
                 new.replace(state)
     state.unlink(missing_ok=True)
+    return begun

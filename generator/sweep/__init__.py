@@ -2,7 +2,18 @@
 
 from generator.sweep.ledger import SweepError
 from generator.sweep.plan import Plan, plan
-from generator.sweep.render import Drawn, draw, render
+from generator.sweep.render import Drawn, counted, draw, render
 from generator.sweep.run import Outcome, run, software_versions
 
-__all__ = ["Drawn", "Outcome", "Plan", "SweepError", "draw", "plan", "render", "run", "software_versions"]
+__all__ = [
+    "Drawn",
+    "Outcome",
+    "Plan",
+    "SweepError",
+    "counted",
+    "draw",
+    "plan",
+    "render",
+    "run",
+    "software_versions",
+]

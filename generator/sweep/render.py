@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from generator.models import BaseModel
 from generator.prompts import noise_seed
+from generator.quantize.clock import named_arguments
 from study.gallery import Prompt
 
 
@@ -59,7 +60,7 @@ def draw(
     conditions: Mapping[str, Tensor] | None = None,
 ) -> Drawn:
     """`render`, rounded to bytes; what is not a number is drawn as black and flagged."""
-    with _counted(getattr(pipeline, base.backbone)) as rows:
+    with counted(getattr(pipeline, base.backbone)) as rows:
         pictures = render(pipeline, base, prompts, conditions)
     flat = pictures.flatten(1)
     nan = ~flat.isfinite().all(1)
@@ -74,14 +75,17 @@ def draw(
 
 
 @contextmanager
-def _counted(backbone: nn.Module) -> Iterator[list[int]]:
-    """Rows of each call of the backbone."""
+def counted(backbone: nn.Module) -> Iterator[list[int]]:
+    """Rows of each call of the backbone, and of copies made of it meanwhile; their sum is the NFEs spent.
+
+    A call that does not come to its end is none.
+    """
     rows: list[int] = []
 
-    def count(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
-        rows.append(len(arguments[0] if arguments else named["hidden_states"]))
+    def count(_: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any], _output: object) -> None:
+        rows.append(len(next(iter(named_arguments(backbone, arguments, named).values()))))
 
-    handle = backbone.register_forward_pre_hook(count, with_kwargs=True)
+    handle = backbone.register_forward_hook(count, with_kwargs=True)
     try:
         yield rows
     finally:

@@ -43,6 +43,11 @@ def test_allocation_from_start_to_end_on_one_attention_block(tmp_path, monkeypat
     bits = read_allocation(tmp_path / "made" / "bits.json")
     assert {name.split(".")[0] for name in bits} == {"mid_block"}
     assert file["mean_weight_bits"] <= 4
+    # Two prompts three times (structure, ranges, full precision), one three times; each layer and bits once;
+    # and two prompts for each of up to eleven splits.
+    once = 3 * 2 + 3 * 1 + 3 * len(file["ssim"]) + 2 * len(file["sqnr_db"])
+    splits, rest = divmod(file["nfe"] - base.steps * once, base.steps * 2)
+    assert 1 <= splits <= 11 and rest == 0
     for group, few in (("ssim", "2"), ("sqnr_db", "4")):
         assert all(layer["8"] > layer[few] for layer in file[group].values())
     assert set(file["ssim"]) | set(file["sqnr_db"]) == set(bits)

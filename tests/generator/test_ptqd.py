@@ -34,6 +34,7 @@ def test_statistics_are_those_of_both_models_on_the_same_samples(tmp_path):
     file = measure(BASE, METHODS["w4a4"], tmp_path / "new" / "x.ptqd.json", count=8)
     assert read_statistics(tmp_path / "new" / "x.ptqd.json") == file
     assert len(file.steps) == len(file.steps_as_released) == BASE.steps
+    assert file.nfe == 2 * 8 * BASE.steps
     calibration = shapes_prompts("calibration", 8)
     assert file.prompts == tuple(prompt.prompt_id for prompt in calibration)
     outputs = []

@@ -2,22 +2,20 @@
 
 import copy
 import functools
-import json
 
 import pytest
 import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 from diffusers import UNet2DConditionModel
-from safetensors import safe_open
 
 from generator.cli import cli
 from generator.latents import Latents
-from generator.methods import MethodError, all_methods, qdiffusion, serial_parallel
+from generator.methods import MethodError, all_methods, qdiffusion, serial_parallel, spent_on
 from generator.models import MODELS
 from generator.prompts import shapes_prompts
 from generator.quantize import QuantConv2d, QuantLinear, size_bytes
-from generator.quantize.checkpoint import CheckpointError, load_quantized, save_quantized
+from generator.quantize.checkpoint import CheckpointError, load_quantized, read_notes, save_quantized
 from generator.quantize.split import SplitConv2d
 from generator.quantize.timesteps import TimeTable
 from generator.sweep import render
@@ -140,8 +138,7 @@ def test_a_checkpoint_holds_the_whole_model(teacher, latents, trained, of, tmp_p
     load_quantized(loaded, path)
     assert torch.allclose(outputs(loaded, latents), outputs(student, latents), atol=1e-5)
     assert size_bytes(loaded) == size_bytes(student)
-    with safe_open(path, "pt") as file:
-        assert json.loads(file.metadata()["layout"])["notes"] == {"made": "here"}
+    assert read_notes(path) == {"made": "here"}
     header = int.from_bytes(path.read_bytes()[:8], "little") + 8
     assert path.stat().st_size - header == size_bytes(student)
 
@@ -157,10 +154,20 @@ def test_a_checkpoint_that_cannot_be_used_is_named(teacher, trained, tmp_path):
         load_quantized(BASE.load().unet, tmp_path / "other.safetensors")
 
 
+# Evaluations: one and two prompts looked at, then twelve, whose last step is seen but not run. s2p: twelve
+# samples for tables and for ranges, twelve twice for sensitivities, two iterations of teacher and student.
+# Q-Diffusion: one batch for the blocks' order, all 48 samples for ranges.
+LATENTS = (1 + 2) * 4 + 12 * 3
+
+
 @pytest.mark.parametrize(
-    ("module", "method"), [(serial_parallel, "s2p-w4a8"), (qdiffusion, "qdiffusion-w4a8")]
+    ("module", "method", "nfe"),
+    [
+        (serial_parallel, "s2p-w4a8", LATENTS + 12 + 12 + 2 * 12 + 2 * 2 * 12),
+        (qdiffusion, "qdiffusion-w4a8", LATENTS + 16 + 48),
+    ],
 )
-def test_the_command_trains_and_the_method_draws(module, method, tmp_path, monkeypatch):
+def test_the_command_trains_and_the_method_draws(module, method, nfe, tmp_path, monkeypatch):
     monkeypatch.setattr(serial_parallel, "CHECKPOINTS", tmp_path / "checkpoints")
     result = CliRunner().invoke(cli, ["calibrate", "--method", method, "-o", str(tmp_path / "x.qsched.json")])
     assert result.exit_code == 2 and f"generator train --method {method}" in result.stderr
@@ -172,6 +179,7 @@ def test_the_command_trains_and_the_method_draws(module, method, tmp_path, monke
     assert result.exit_code == 0, result.output
     pipeline, full = BASE.load(), BASE.load()
     assert all_methods()[method].apply(pipeline, BASE) is None
+    assert spent_on(all_methods()[method], BASE) == nfe
     prompts = shapes_prompts("heldout", 4)
     error = (render(pipeline, BASE, prompts) - render(full, BASE, prompts)).square().mean()
     assert 0 < error < 0.01

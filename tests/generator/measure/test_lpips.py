@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.models import alexnet
 
-from generator.measure.lpips import CHANNELS, Lpips, lpips
+from generator.measure.lpips import CHANNELS, Lpips, lpips, unit_distance
 from generator.measure.weights import WeightsError
 
 
@@ -42,6 +42,14 @@ def test_equal_pictures_have_no_distance_and_order_does_not_matter(files, pairs)
     assert lpips(model, a, b) == pytest.approx(lpips(model, b, a), rel=1e-5)
     slightly = (a + 0.01 * (b - a)).clamp(0, 1)
     assert (lpips(model, a, slightly) > 0).all() and (lpips(model, a, slightly) < lpips(model, a, b)).all()
+
+
+def test_without_weights_it_is_the_cosine_of_every_place():
+    """|â − b̂|² = 2 − 2 cos, meaned over places, summed over layers."""
+    torch.manual_seed(0)
+    a, b = ([torch.randn(2, c, 3, 4) for c in (5, 7)] for _ in "ab")
+    expected = sum((2 - 2 * torch.cosine_similarity(x, y)).mean((1, 2)) for x, y in zip(a, b, strict=True))
+    assert unit_distance(a, b) == pytest.approx(expected, rel=1e-5)
 
 
 def test_other_weights_are_refused(files):

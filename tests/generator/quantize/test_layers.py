@@ -1,6 +1,8 @@
 import os
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 if not os.environ.get("CI"):  # in CI a missing torch is a failure
     pytest.importorskip("torch")
@@ -59,6 +61,31 @@ def test_conv_equals_integer_accumulation(settings):
     sums = nn.functional.conv2d(centred.double(), quantized.integer_weight().double(), **settings)
     y = sums * grid.s * quantized.weight_scale.float().view(-1, 1, 1) + layer.bias.view(-1, 1, 1)
     assert torch.allclose(quantized(x), y.float(), rtol=1e-5, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    bits=st.tuples(st.integers(2, 8), st.integers(2, 8)),
+    n_in=st.integers(1, 20),
+    group=st.none() | st.integers(1, 8),
+    symmetric=st.booleans(),
+    acts=st.sampled_from([Dynamic, lambda bits: Static(bits, -1.0, 2.0)]),
+    seed=st.integers(0, 10**6),
+)
+def test_simulated_is_integer_arithmetic(bits, n_in, group, symmetric, acts, seed):
+    """y = s_x Σ_g s_w,g Σ_i (q_x − z_x)(q_w − z_w) + b with int64 sums, whatever the grids."""
+    layer = nn.Linear(n_in, 5)
+    layer.weight.data = rand(5, n_in, seed=seed)
+    quantized = QuantLinear.from_float(layer, Weights(bits[0], group, symmetric), acts(bits[1]))
+    x = rand(2, 3, n_in, seed=seed + 1)
+    grid = quantized.act_grid(x)
+    q_x = in_groups((quantize(x, grid).long() - grid.z.long()), group or n_in)
+    zeros = 0 if symmetric else quantized.weight_zero.long().repeat_interleave(group or n_in, 1)[:, :n_in]
+    q_w = in_groups(quantized.integer_weight().long() - zeros, group or n_in)
+    sums = torch.einsum("btgi,ogi->btog", q_x, q_w)
+    assert sums.dtype is torch.int64
+    y = grid.s.double() * (sums * quantized.weight_scale.double()).sum(-1) + layer.bias.double()
+    assert torch.allclose(quantized(x).double(), y, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("shift", [None, 0.3])
