@@ -7,6 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 DEMO := demo-study
 GALLERY := demo/gallery
+METHODS := fp16,w8a8,mixdq-w8a8,w4a8,mixdq-w4a8,qsched-w4a8,w4a4,svdquant-w4a4
 
 .PHONY: demo demo-generate test lint format catalogues
 .DEFAULT_GOAL := demo
@@ -34,7 +35,7 @@ demo: .venv/base.stamp
 	$(BIN)/study serve --study $(DEMO)
 
 demo-generate: .venv/generate.stamp
-	$(BIN)/generator run --model shapes --methods fp16,w8a8,w4a8,w4a4,qsched-w4a8 -n 48 -o runs/demo-gallery
+	$(BIN)/generator run --model shapes --methods $(METHODS) -n 48 -o runs/demo-gallery
 	@echo 'Show it:  make demo DEMO=runs/demo-study GALLERY=runs/demo-gallery'
 
 # A process a core, each with the files of one of them: their fixtures start servers.
