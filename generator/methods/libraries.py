@@ -8,6 +8,7 @@ in place one by one: diffusers itself refuses to quantize without a GPU, althoug
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
@@ -53,6 +54,8 @@ def _linears(model: nn.Module, base: BaseModel) -> Iterator[tuple[str, nn.Linear
 def _bitsandbytes(kind: str) -> Callable[[DiffusionPipeline, BaseModel], None]:
     def apply(pipeline: DiffusionPipeline, base: BaseModel) -> None:
         bnb = _library("bitsandbytes")
+        # At every product it tells that it casts to 16 bits, which the notes of the method say once.
+        logging.getLogger("bitsandbytes.autograd._functions").setLevel(logging.ERROR)
         backbone = getattr(pipeline, base.backbone)
         for name, layer in _linears(backbone, base):
             shape = (layer.in_features, layer.out_features, layer.bias is not None)
