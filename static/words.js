@@ -16,8 +16,9 @@ export function say(key, values = {}) {
 /** A line for the voter below the answers. What its kind is about may end before something else is to be said: unnote. */
 export function note(kind, text, link = null) {
   const place = $("note");
+  if (place.querySelector("a")) return; // the only way on: nothing takes its place
   place.dataset.kind = kind;
-  if (place.textContent === text + (link?.text ?? "")) return; // not announced again
+  if (place.textContent === text) return; // not announced again
   place.textContent = text;
   if (link === null) return;
   const anchor = document.createElement("a");

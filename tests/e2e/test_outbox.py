@@ -293,6 +293,20 @@ def test_a_refused_answer_is_not_dropped_in_silence(voter: Voter) -> None:
     voter.wait_for_pair(1)
 
 
+def test_nothing_takes_the_place_of_the_only_way_on(voter: Voter) -> None:
+    voter.page.route("**/trials/*/vote", lambda route: route.abort())
+    answer(voter, 1, "left")
+    answer(voter, 2, "right")
+    voter.page.get_by_text("No connection").wait_for()
+    refusal = {"status": 403, "json": {"error": "foreign_trial"}}
+    voter.page.route("**/trials/*/vote", lambda route: route.fulfill(**refusal), times=1)  # then no network again
+    voter.page.get_by_text("The server did not take an answer (foreign_trial).").wait_for()
+    voter.page.wait_for_event("requestfailed")  # the second answer, which has something to say as well
+    voter.page.wait_for_timeout(200)
+    voter.page.get_by_role("link", name="Go on where you were").click(timeout=2000)
+    voter.page.get_by_role("link", name="Continue with pair").wait_for()
+
+
 def test_what_was_not_sent_before_the_end_is_sent_from_the_end_page(
     browser: Any, serve: Callable[..., Any], gallery: Path, command: Callable[..., str], tmp_path: Path
 ) -> None:
