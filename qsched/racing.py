@@ -1,13 +1,13 @@
 """A search that spends its images where they decide: races in shrinking boxes.
 
 Algorithm 1 draws every calibration prompt for every candidate of a grid. Here a candidate that is behind
-after a few prompts is dropped. A race begins with Sobol points of a box; all are drawn on the first
-prompts, the best third goes on with twice as many prompts, and so on until all prompts are drawn
-(successive halving, Jamieson & Talwalkar 2016, with a third kept). All candidates see the same prompts and
-noise, so that differences are paired. The next race's box is half as wide and stands around the winner; the
-top of a quadratic surface through the gains known so far runs beside it. The identity and the starting
-points are drawn on all prompts, so that the result is never worse than they are, on the calibration
-prompts.
+after a few prompts is dropped. A race begins with Sobol points of a box, the first one's around the identity
+or a better starting point; all are drawn on the first prompts, the best third goes on with twice as many
+prompts, and so on until all prompts are drawn (successive halving, Jamieson & Talwalkar 2016, with a third
+kept). All candidates see the same prompts and noise, so that differences are paired. The next race's box is
+half as wide and stands around the winner; the top of a quadratic surface through the gains known so far runs
+beside it. The identity and the starting points are drawn on all prompts, so that the result is never worse
+than they are, on the calibration prompts.
 """
 
 import math
@@ -48,9 +48,9 @@ def race(
     """Find the numbers of `parametrisation` with the highest mean score over `prompts` prompts.
 
     `render(coefficients, prompts)` draws a range of the prompts, `score(images, prompts)` gives one number
-    for each. The first box is the identity ± `spread` in every direction (one number, or one a direction),
-    and has `candidates` Sobol points; the later ones have half as many. `starts` are more points to begin
-    with, such as PTQD's. `first` prompts are drawn for all. `progress(images, best)` is called after every
+    for each. `starts` are points to begin with beside the identity, such as PTQD's. The first box is the
+    best of them ± `spread` in every direction (one number, or one a direction), and has `candidates` Sobol
+    points; the later ones have half as many. `first` prompts are drawn for all. `progress(images, best)` is called after every
     drawing, with the number of images so far and the best point among those with the most prompts.
 
     The result's points are the candidates with what was drawn of them; `settings["images"]` counts the
@@ -102,7 +102,8 @@ def race(
     # Which numbers the coefficients came from: the winner's are the centre of the next box.
     numbers_of = {parametrisation(n): np.asarray(n) for n in (parametrisation.identity, *starts)}
     finalists = list(numbers_of)
-    identity = winner = finalists[0]
+    identity = finalists[0]
+    winner = _leader([extend(coefficients, prompts) for coefficients in finalists]).coefficients
     for number in range(races):
         centre, half = numbers_of[winner], width / 2**number
         field = []

@@ -63,6 +63,14 @@ def test_it_is_never_worse_than_where_it_began():
     assert identity.best == identity.identity
 
 
+def test_a_good_start_is_the_centre_of_the_first_box():
+    near = paper(4)([1.05, 0.96, 0.95, 1.04])
+    assert raced(Bowl(), starts=[paper(4).nearest(near)], races=1).best.mean > raced(Bowl(), races=1).best.mean
+    far = raced(Bowl(), starts=[[1.05, 0.96, 0.95, 1.04]], races=1, spread=1e-3, candidates=8)
+    drawn = [paper(4).nearest(point.coefficients) for point in far.points[2:]]
+    assert np.abs(np.subtract(drawn, [1.05, 0.96, 0.95, 1.04])).max() < 1.1e-3
+
+
 def test_the_same_seed_is_the_same_search():
     assert raced(Bowl()) == raced(Bowl())
     assert raced(Bowl(), seed=1).points != raced(Bowl()).points
