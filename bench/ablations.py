@@ -10,7 +10,7 @@ full-precision model. A row is written as soon as it is known, and the same comm
 
 The released grid, 50 × 50 candidates on 25 captions, is 62,500 pictures. Without --whole-grid its winner is
 sought on every seventh row and column, then on every other one around the best of these, then on all around
-that; what is told as its cost is that of the whole. The row "optuna" takes the package of that name.
+that; what is told as its cost is that of the whole.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ from generator.prompts import shapes_prompts
 from qsched.affine import affine_steps
 from qsched.coefficients import Coefficients
 from qsched.jaq import jaq, paired_gain
+from qsched.journal import Point
 from qsched.parametrisations import Parametrisation, level_and_difference, paper, per_step, released
+from qsched.plots import save, sensitivity
 from qsched.racing import race
-from qsched.search import search
+from qsched.search import SearchResult, search
 
 HELDOUT = 320
 Draw = Callable[..., torch.Tensor]
 Score = Callable[..., NDArray[np.float64]]
-Found = tuple[Coefficients, int]
 
 
 def lcm() -> DiffusionPipeline:
@@ -63,126 +64,13 @@ SAMPLERS: dict[str, BaseModel] = {
 STEPS = MODELS["shapes"].steps
 
 
-@dataclass(frozen=True)
-class Row:
-    """A search: `run(draw, score, captions, base)` gives the best coefficients and the NFEs it is worth."""
-
-    method: str
-    name: str
-    run: Callable[[Draw, Score, int, BaseModel], Found]
-    k: float = 2.0
-    sampler: str = "tcd"
-    captions: int = 64
-    draw: int = 0
-    """Which captions: the `draw`-th set of so many."""
-
-    @property
-    def id(self) -> str:
-        return f"{self.method}/{self.name}" + (f"/{self.draw}" if self.draw else "")
+def both() -> Parametrisation:
+    """The paper's four numbers."""
+    return paper(STEPS)
 
 
-def raced(
-    numbers: Callable[[BaseModel], Parametrisation],
-    spread: float,
-    draw: Draw,
-    score: Score,
-    captions: int,
-    base: BaseModel,
-) -> Found:
-    result = race(draw, score, numbers(base), prompts=captions, spread=spread)
-    return result.best.coefficients, shared_nfe(result.settings["images"], captions)
-
-
-def shared_nfe(images: int, captions: int) -> int:
-    """The first evaluation is the same for all candidates (`generator.candidates`)."""
-    return (STEPS - 1) * images + captions
-
-
-def algorithm_1(draw: Draw, score: Score, captions: int, base: BaseModel) -> Found:
-    """The paper's grid as `qsched.search` has it, 161 candidates."""
-    result = search(draw, score, steps=STEPS)
-    return result.best.coefficients, STEPS * captions * len(result.points)
-
-
-def released_grid(
-    strides: tuple[int, ...], draw: Draw, score: Score, captions: int, base: BaseModel
-) -> Found:
-    """scripts/qsched.sh: the starts of c_x and c_eps at 50 values each of 0.8 to 1.2, both ends 1.
-
-    Every `strides[0]`-th row and column, then around the best so far every `strides[1]`-th, and so on.
-    """
-    values, numbers = np.linspace(0.8, 1.2, 50), released(STEPS)
-
-    @functools.cache
-    def mean(i: int, j: int) -> float:
-        return float(score(draw(numbers([values[i], values[j]]))).mean())
-
-    sides = (range(0, 50, strides[0]),) * 2
-    for coarse, fine in zip(strides, (*strides[1:], None), strict=True):
-        i, j = best = max(itertools.product(*sides), key=lambda point: mean(*point))
-        if fine:
-            sides = tuple(range(max(at - coarse, 0), min(at + coarse + 1, 50), fine) for at in best)
-    Console(stderr=True).print(f"released grid: {mean.cache_info().currsize} of 2,500 points drawn")
-    return numbers([values[i], values[j]]), STEPS * captions * 50 * 50
-
-
-def optuna_tpe(draw: Draw, score: Score, captions: int, base: BaseModel) -> Found:
-    """Optuna's TPE with its pruner for paired scores, on as many pictures as the races of "both" take."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    numbers, drawn = paper(STEPS), 0
-    sampler, pruner = optuna.samplers.TPESampler(seed=0), optuna.pruners.WilcoxonPruner(p_threshold=0.2)
-    study = optuna.create_study(direction="maximize", sampler=sampler, pruner=pruner)
-    study.enqueue_trial({str(i): one for i, one in enumerate(numbers.identity)})
-
-    def objective(trial: optuna.Trial) -> float:
-        nonlocal drawn
-        coefficients, scores = numbers([trial.suggest_float(str(i), 0.9, 1.1) for i in range(4)]), []
-        for start in range(0, captions, 8):
-            some = range(start, min(start + 8, captions))
-            drawn += len(some)
-            scores += score(draw(coefficients, some), some).tolist()
-            for i, value in zip(some, scores[-len(some) :], strict=True):
-                trial.report(value, i)
-            if trial.should_prune():
-                return float(np.mean(scores))
-        return float(np.mean(scores))
-
-    budget = 1144
-    while drawn < budget:
-        study.optimize(objective, n_trials=1)
-    whole = [trial for trial in study.trials if len(trial.intermediate_values) == captions]
-    best = max(whole, key=lambda trial: trial.value)
-    return numbers([best.params[str(i)] for i in range(4)]), shared_nfe(drawn, captions)
-
-
-def halved(draw: Draw, score: Score, captions: int, base: BaseModel) -> Found:
-    """As "both", then half of the way back to 1."""
-    best, nfe = raced(_paper, 0.1, draw, score, captions, base)
-    return Coefficients(*(tuple((1 + c) / 2 for c in cs) for cs in (best.c_x, best.c_eps))), nfe
-
-
-def _paper(base: BaseModel) -> Parametrisation:
-    return paper(base.steps)
-
-
-def _released(base: BaseModel) -> Parametrisation:
-    return released(base.steps)
-
-
-def _per_step(base: BaseModel) -> Parametrisation:
-    return per_step(base.steps)
-
-
-def _level(base: BaseModel) -> Parametrisation:
-    scheduler = base.load().scheduler
-    scheduler.set_timesteps(base.steps)
-    return level_and_difference([step.b for step in affine_steps(scheduler, **base.arguments)])
-
-
-def _part(places: tuple[int, int]) -> Callable[[BaseModel], Parametrisation]:
-    """The paper's parametrisation with two of its four numbers, the others at 1."""
+def part(*places: int) -> Parametrisation:
+    """Some of the paper's four numbers, the others at 1."""
     names = tuple(paper(STEPS).numbers[place] for place in places)
 
     def read(numbers: list[float]) -> Coefficients:
@@ -191,46 +79,105 @@ def _part(places: tuple[int, int]) -> Callable[[BaseModel], Parametrisation]:
             four[place] = number
         return paper(STEPS)(four)
 
-    return lambda base: Parametrisation(" and ".join(names), names, (1.0, 1.0), read)
+    return Parametrisation(" and ".join(names), names, (1.0,) * len(names), read)
+
+
+def level() -> Parametrisation:
+    """Level and difference for TCD's own weights."""
+    base = SAMPLERS["tcd"]
+    scheduler = base.load().scheduler
+    scheduler.set_timesteps(base.steps)
+    return level_and_difference([step.b for step in affine_steps(scheduler, **base.arguments)])
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found, the evaluations of the network it takes, and the points it went over."""
+
+    best: Coefficients
+    nfe: int
+    points: tuple[Point, ...] = ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A search of `numbers` by `run`, on the `draw`-th so many captions."""
+
+    method: str
+    name: str
+    run: Callable[[Row, Draw, Score], Found]
+    numbers: Callable[[], Parametrisation] = both
+    spread: float = 0.1
+    k: float = 2.0
+    sampler: str = "tcd"
+    captions: int = 64
+    draw: int = 0
+
+    @property
+    def id(self) -> str:
+        """Method, name, and which draw if it is not the first."""
+        return f"{self.method}/{self.name}" + (f"/{self.draw}" if self.draw else "")
+
+
+def raced(row: Row, draw: Draw, score: Score) -> Found:
+    """Races, in which the first evaluation is the same for all candidates (`generator.candidates`)."""
+    result = race(draw, score, row.numbers(), prompts=row.captions, spread=row.spread)
+    nfe = (STEPS - 1) * result.settings["images"] + row.captions
+    return Found(result.best.coefficients, nfe, result.points)
+
+
+def halved(row: Row, draw: Draw, score: Score) -> Found:
+    """As `raced`, then half of the way back to 1."""
+    found = raced(row, draw, score)
+    half = (tuple((1 + c) / 2 for c in cs) for cs in (found.best.c_x, found.best.c_eps))
+    return dataclasses.replace(found, best=Coefficients(*half))
+
+
+def algorithm_1(row: Row, draw: Draw, score: Score) -> Found:
+    """The paper's grid as `qsched.search` has it, 161 candidates."""
+    result = search(draw, score, steps=STEPS)
+    return Found(result.best.coefficients, STEPS * row.captions * len(result.points), result.points)
+
+
+def released_grid(strides: tuple[int, ...], row: Row, draw: Draw, score: Score) -> Found:
+    """scripts/qsched.sh: the starts of c_x and c_eps at 50 values each of 0.8 to 1.2, both ends 1.
+
+    Every `strides[0]`-th row and column, then around the best so far every `strides[1]`-th, and so on.
+    """
+    values, points = np.linspace(0.8, 1.2, 50), {}
+
+    def mean(place: tuple[int, int]) -> float:
+        if place not in points:
+            coefficients = released(STEPS)([values[at] for at in place])
+            points[place] = Point(coefficients, tuple(score(draw(coefficients)).tolist()))
+        return points[place].mean
+
+    best, sides = (0, 0), (range(0, 50, strides[0]),) * 2
+    for coarse, fine in zip(strides, (*strides[1:], 1), strict=True):
+        best = max(itertools.product(*sides), key=mean)
+        sides = tuple(range(max(at - coarse, 0), min(at + coarse + 1, 50), fine) for at in best)
+    return Found(points[best].coefficients, STEPS * row.captions * 50 * 50, tuple(points.values()))
 
 
 def rows(whole_grid: bool) -> list[Row]:
     """All rows, those first that matter most."""
-
-    def by(numbers: Callable[[BaseModel], Parametrisation], spread: float = 0.1) -> Callable[..., Found]:
-        return functools.partial(raced, numbers, spread)
-
-    both, grid = by(_paper), functools.partial(released_grid, (1,) if whole_grid else (7, 2, 1))
-    parts = [
-        ("c_x alone", by(_part((0, 1)))),
-        ("c_eps alone", by(_part((2, 3)))),
-        ("per step", by(_per_step)),
-        ("level, difference", by(_level, 0.05)),
-        ("released", by(_released)),
-        ("both, wide", by(_paper, 0.2)),
-        ("both, halved", halved),
-    ]
-    first = [Row(method, "both", both) for method in ("w4a8", "w4a4")]
-    grids = [
-        Row("w4a8", "released grid", grid, captions=25),
-        *(Row("w4a8", "both", both, draw=draw) for draw in (1, 2, 3)),
-        *(Row("w4a8", "Algorithm 1", algorithm_1, captions=20, draw=draw) for draw in (0, 1)),
-        *(Row("w4a8", "both, 20 captions", both, captions=20, draw=draw) for draw in (0, 1)),
-        Row("w4a8", "optuna", optuna_tpe),
-    ]
-    others = [
-        *(Row(method, f"both, k = {k:g}", both, k=k) for method in ("w4a8", "w4a4") for k in (0, 1, 4)),
-        *(Row(method, "both, LCM", both, sampler="lcm") for method in ("w4a8", "w4a4")),
-    ]
+    methods = ("w4a8", "w4a4")
+    grid = functools.partial(released_grid, (1,) if whole_grid else (7, 2, 1))
     return [
-        *first,
-        *grids,
-        *(Row(method, name, run) for name, run in parts[:5] for method in ("w4a8", "w4a4")),
-        *others,
-        *(Row(method, name, run) for name, run in parts[5:] for method in ("w4a8", "w4a4")),
-        Row("w4a4", "released grid", grid, captions=25),
-        Row("w4a4", "Algorithm 1", algorithm_1, captions=20),
-        *(Row("w4a4", "both", both, draw=draw) for draw in (1, 2, 3)),
+        *(Row(method, "both", raced) for method in methods),
+        *(Row(method, "released grid", grid, captions=25) for method in methods),
+        *(Row(method, "both", raced, draw=draw) for method in methods for draw in (1, 2, 3)),
+        *(Row(method, "c_eps alone", raced, lambda: part(2, 3)) for method in methods),
+        *(Row(method, "c_x alone", raced, lambda: part(0, 1)) for method in methods),
+        *(Row(method, "per step", raced, functools.partial(per_step, STEPS)) for method in methods),
+        *(Row(method, "both, LCM", raced, sampler="lcm") for method in methods),
+        *(Row(method, "level, difference", raced, level, 0.05) for method in methods),
+        *(Row(method, f"both, k = {k:g}", raced, k=k) for method in methods for k in (0, 1, 4)),
+        *(Row(method, "both, wide", raced, spread=0.2) for method in methods),
+        *(Row(method, "released", raced, functools.partial(released, STEPS)) for method in methods),
+        *(Row(method, "Algorithm 1", algorithm_1, captions=20, draw=d) for method in methods for d in (0, 1)),
+        *(Row(method, "both, 20 captions", raced, captions=20, draw=d) for method in methods for d in (0, 1)),
+        *(Row(method, "both, halved", halved) for method in methods),
     ]
 
 
@@ -268,17 +215,18 @@ def searched(row: Row) -> dict[str, object]:
     def score(images: torch.Tensor, some: range = range(row.captions)) -> NDArray[np.float64]:
         return jaq(*scorer.scores(images, [prompts[i].text for i in some]), k=row.k).values
 
-    best, nfe = row.run(draw, score, row.captions, base)
+    found = row.run(row, draw, score)
     one, line = Coefficients.identity(STEPS), {}
     for label, method in (("quantized", row.method), ("control", "fp16")):
-        before, after = (judged(row.sampler, method).scores(c) for c in (one, best))
+        before, after = (judged(row.sampler, method).scores(c) for c in (one, found.best))
         line |= {f"{label}, {name}": {"before": before[name], "after": after[name]} for name in before}
     return {
         "row": row.id,
-        "c_x": best.c_x,
-        "c_eps": best.c_eps,
-        "nfe": nfe,
+        "c_x": found.best.c_x,
+        "c_eps": found.best.c_eps,
+        "nfe": found.nfe,
         "drawn": draw.evaluations,
+        "points": [dataclasses.asdict(point) for point in found.points],
         "cpu_s": round(time.process_time() - began),
         **line,
     }
@@ -308,6 +256,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/ablations.jsonl"))
     parser.add_argument("--rows", help="Ids, with semicolons between them; default: all.")
     parser.add_argument("--whole-grid", action="store_true")
+    parser.add_argument(
+        "--plot", type=Path, help="Draw the sensitivity of the first of the rows to this file."
+    )
     arguments = parser.parse_args()
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.touch()
@@ -325,6 +276,17 @@ def main() -> None:
             file.write(json.dumps(lines[-1]) + "\n")
         Console(stderr=True).print(f"{row.id}: {lines[-1]['cpu_s']} s of CPU")
     Console(width=190).print(table(lines))
+    if arguments.plot:
+        (line,) = (line for line in lines if line["row"] == wanted[0])
+        points = [
+            Point(Coefficients(p["coefficients"]["c_x"], p["coefficients"]["c_eps"]), tuple(p["scores"]))
+            for p in line["points"]
+        ]
+        best = Coefficients(line["c_x"], line["c_eps"])
+        ones = Coefficients.identity(STEPS)
+        by = {point.coefficients: point for point in points}
+        result = SearchResult(by[best], by[ones], tuple(points), {})
+        save(sensitivity(result, known[wanted[0]].numbers()), arguments.plot)
 
 
 if __name__ == "__main__":

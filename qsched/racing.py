@@ -4,10 +4,10 @@ Algorithm 1 draws every calibration prompt for every candidate of a grid. Here a
 after a few prompts is dropped. A race begins with Sobol points of a box, the first one's around the identity
 or a better starting point; all are drawn on the first prompts, the best third goes on with twice as many
 prompts, and so on until all prompts are drawn (successive halving, Jamieson & Talwalkar 2016, with a third
-kept). All candidates see the same prompts and noise, so that differences are paired. The next race's box is
-half as wide and stands around the winner; the top of a quadratic surface through the gains known so far runs
-beside it. The identity and the starting points are drawn on all prompts, so that the result is never worse
-than they are, on the calibration prompts.
+kept). All candidates see the same prompts and noise, so that differences are paired. The next race's box
+stands around the winner, half as wide but in those directions in which the winner stood near the edge; the
+top of a quadratic surface through the gains known so far runs beside it. The identity and the starting
+points are drawn on all prompts, so that the result is never worse than they are, on the calibration prompts.
 """
 
 import math
@@ -27,6 +27,7 @@ from qsched.surface import fitted
 
 Images = TypeVar("Images")
 KEPT = 3  # one of so many goes on
+EDGE = 0.75  # of a box's half width: beyond it the best place may be outside
 
 
 def race(
@@ -38,7 +39,7 @@ def race(
     spread: Sequence[float] | float,
     starts: Sequence[Sequence[float]] = (),
     candidates: int = 32,
-    races: int = 3,
+    races: int = 4,
     first: int = 8,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
@@ -50,8 +51,9 @@ def race(
     `render(coefficients, prompts)` draws a range of the prompts, `score(images, prompts)` gives one number
     for each. `starts` are points to begin with beside the identity, such as PTQD's. The first box is the
     best of them ± `spread` in every direction (one number, or one a direction), and has `candidates` Sobol
-    points; the later ones have half as many. `first` prompts are drawn for all. `progress(images, best)` is called after every
-    drawing, with the number of images so far and the best point among those with the most prompts.
+    points; the later ones have half as many. `first` prompts are drawn for all. `progress(images, best)` is
+    called after every drawing, with the number of images so far and the best point among those with the most
+    prompts.
 
     The result's points are the candidates with what was drawn of them; `settings["images"]` counts the
     images.
@@ -104,8 +106,8 @@ def race(
     finalists = list(numbers_of)
     identity = finalists[0]
     winner = _leader([extend(coefficients, prompts) for coefficients in finalists]).coefficients
+    centre, half = numbers_of[winner], width
     for number in range(races):
-        centre, half = numbers_of[winner], width / 2**number
         field = []
         for row in centre + half * _sobol(parametrisation.size, candidates, number, seed):
             field.append(parametrisation(row.tolist()))
@@ -127,6 +129,8 @@ def race(
             count = min(2 * count, prompts)
         finalists.append(_leader(ran).coefficients)
         winner = _leader([extend(coefficients, prompts) for coefficients in finalists]).coefficients
+        moved = np.abs(numbers_of[winner] - centre)
+        centre, half = numbers_of[winner], np.where(moved > EDGE * half, half, half / 2)
     return SearchResult(
         best=points[winner],
         identity=points[identity],

@@ -63,6 +63,12 @@ def test_it_is_never_worse_than_where_it_began():
     assert identity.best == identity.identity
 
 
+def test_boxes_follow_a_top_that_is_outside_of_the_first():
+    far = paper(4)([1.25, 1.2, 0.8, 1.01])
+    found = raced(Bowl(target=far), spread=0.1, races=5).best
+    assert paper(4).nearest(found.coefficients) == pytest.approx(paper(4).nearest(far), abs=0.02)
+
+
 def test_a_good_start_is_the_centre_of_the_first_box():
     near = paper(4)([1.05, 0.96, 0.95, 1.04])
     assert raced(Bowl(), starts=[paper(4).nearest(near)], races=1).best.mean > raced(Bowl(), races=1).best.mean
