@@ -233,19 +233,40 @@ def searched(row: Row) -> dict[str, object]:
 
 
 def table(lines: list[dict]) -> Table:
-    """Gains with 95 % intervals."""
+    """Gains with 95 % intervals, and what each search has over the released grid of its method, by "clip"."""
     out = Table(
         "search", "c_x", "c_eps", "NFE", "JAQ (clip)", "JAQ (judge)", "control (clip)", "control (judge)",
+        "less released",
         title=f"gains in JAQ, k = 2, on {HELDOUT} held-out captions",
     )  # fmt: skip
+
+    def told(before: list[float], after: list[float]) -> str:
+        gain = paired_gain(before, after)
+        return f"{gain.gain:+.4f} ± {gain.high - gain.gain:.4f}"
+
+    grids = {line["row"].split("/")[0]: line for line in lines if line["row"].endswith("/released grid")}
     for line in lines:
-        told = []
-        for label, name in itertools.product(("quantized", "control"), ("clip", "judge")):
-            gain = paired_gain(*(line[f"{label}, {name}"][when] for when in ("before", "after")))
-            told.append(f"{gain.gain:+.4f} ± {gain.high - gain.gain:.4f}")
         numbers = (" ".join(f"{c:.3f}" for c in line[name]) for name in ("c_x", "c_eps"))
-        out.add_row(line["row"], *numbers, f"{line['nfe']:,}", *told)
+        gains = (
+            told(**line[f"{label}, {name}"])
+            for label in ("quantized", "control")
+            for name in ("clip", "judge")
+        )
+        grid = grids.get(line["row"].split("/")[0])
+        same = grid and not line["row"].endswith("LCM") and grid is not line
+        over = told(*(one["quantized, clip"]["after"] for one in (grid, line))) if same else ""
+        out.add_row(line["row"], *numbers, f"{line['nfe']:,}", *gains, over)
     return out
+
+
+def plot(line: dict, numbers: Parametrisation, path: Path) -> None:
+    """How JAQ answers to each number, by the points that a search went over."""
+    points = {}
+    for known in line["points"]:
+        coefficients = Coefficients(**known["coefficients"])
+        points[coefficients] = Point(coefficients, tuple(known["scores"]))
+    best, one = Coefficients(line["c_x"], line["c_eps"]), Coefficients.identity(STEPS)
+    save(sensitivity(SearchResult(points[best], points[one], tuple(points.values()), {}), numbers), path)
 
 
 def main() -> None:
@@ -277,16 +298,8 @@ def main() -> None:
         Console(stderr=True).print(f"{row.id}: {lines[-1]['cpu_s']} s of CPU")
     Console(width=190).print(table(lines))
     if arguments.plot:
-        (line,) = (line for line in lines if line["row"] == wanted[0])
-        points = [
-            Point(Coefficients(p["coefficients"]["c_x"], p["coefficients"]["c_eps"]), tuple(p["scores"]))
-            for p in line["points"]
-        ]
-        best = Coefficients(line["c_x"], line["c_eps"])
-        ones = Coefficients.identity(STEPS)
-        by = {point.coefficients: point for point in points}
-        result = SearchResult(by[best], by[ones], tuple(points), {})
-        save(sensitivity(result, known[wanted[0]].numbers()), arguments.plot)
+        line = next(line for line in lines if line["row"] == wanted[0])
+        plot(line, known[wanted[0]].numbers(), arguments.plot)
 
 
 if __name__ == "__main__":
