@@ -14,12 +14,13 @@ from werkzeug.wrappers import Response as AnyResponse
 from study import visitor
 from study.ballot import current
 from study.config import Protocol
-from study.gate import PAUSED, ShutError, must_admit, must_go_on
+from study.gate import CLOSED, PAUSED, ShutError, must_admit, must_go_on
 from study.invitations import NoEntryError, admits
 from study.languages import spoken
 from study.participants import (
     enrol,
     find_person,
+    has_all_votes,
     join,
     open_version,
     recognise,
@@ -36,6 +37,7 @@ from study.visitor import secret_key, study
 bp = Blueprint("joining", __name__)
 Page = str | tuple[str, int] | AnyResponse
 
+FULL = "full"  # beside the standings of the gate: each place is a voter's, though not each vote is there
 SECONDS_A_PAIR = 6  # for the estimate on the welcome page
 LONGEST_ANSWER = 200  # characters
 STATUS = {"bad_link": 400, "not_open": 403, "link_needed": 403, "unknown": 404}  # others: 410, gone
@@ -55,8 +57,8 @@ def bad_link(_error: BadLinkError) -> Page:
 
 @bp.app_errorhandler(ShutError)
 def shut(error: ShutError) -> Page:
-    """Tell somebody kindly that the study is paused or over."""
-    return render_template("shut.html", standing=error.standing), 503 if error.standing == PAUSED else 410
+    """Tell somebody kindly that the study is paused, full or over."""
+    return render_template("shut.html", standing=error.standing), 410 if error.standing == CLOSED else 503
 
 
 # ---------------------------------------------------------------- entrances
@@ -79,7 +81,7 @@ def welcome() -> Page:
     person = visitor.person()
     if person is None:
         _must_be_let_in(version)
-        return _welcome(version.protocol, _must_have_pairs())
+        return _welcome(version.protocol, _must_have_pairs(version))
     protocol = _protocol_of(person)
     if person.screened_out:
         return redirect(url_for("leaving.done"))
@@ -87,7 +89,7 @@ def welcome() -> Page:
         must_admit(study())
         if protocol.demographics and not person.asked:
             return redirect(url_for("joining.about_you"))
-        return _welcome(protocol, _must_have_pairs(), person=person)
+        return _welcome(protocol, _must_have_pairs(version), person=person)
     ballot = current(study(), person.voter_id)
     if ballot.finished:
         return redirect(url_for("leaving.done"))
@@ -192,7 +194,7 @@ def start() -> Page:
             if missing:
                 return _consent(version, missing), 400
             consented = time.time()
-        _must_have_pairs()
+        _must_have_pairs(version)
         person = join(study(), secret_key(), visitor.joining(version.hash, consented))
         visitor.remember(person)
     return _onward(person)
@@ -270,7 +272,7 @@ def _onward(person: Person) -> AnyResponse:
         must_admit(study())
         voter = enrol(study(), secret_key(), person.id)
         if voter is None:
-            _no_pictures()
+            _no_room(person.protocol)
         person.voter_id = voter.id
         visitor.remember(person)
     return redirect(url_for("joining.instructions" if new and _told_later(protocol) else "voting.vote"), 303)
@@ -287,7 +289,7 @@ def _told_later(protocol: Protocol) -> bool:
 def _open() -> Version:
     version = open_version(study())
     if version is None:
-        _no_pictures()
+        abort(503, _("This study has no pictures to vote on now."))
     return version
 
 
@@ -323,12 +325,13 @@ def _withdrew() -> bool:
     return voter is not None and voter.withdrawn is not None
 
 
-def _must_have_pairs() -> int:
+def _must_have_pairs(version: Version) -> int:
     total = trials_for_one(study())
     if total == 0:
-        _no_pictures()
+        _no_room(version.hash)
     return total
 
 
-def _no_pictures() -> NoReturn:
-    abort(503, _("This study has no pictures to vote on now."))
+def _no_room(hash_: str) -> NoReturn:
+    """Tell somebody new that all votes are there, or that others are about to give the last ones."""
+    raise ShutError(CLOSED if has_all_votes(study(), hash_) else FULL)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import exists, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -20,7 +20,7 @@ from study.config import Protocol
 from study.invitations import NoEntryError, use
 from study.platforms import Arrival
 from study.protocols import Version, count_cells, newest, protocol_of
-from study.schema import DemographicAnswer, Person, Quota, Tombstone, Voter
+from study.schema import Assignment, DemographicAnswer, Person, Quota, Tombstone, Voter
 from study.script import session_length
 from study.store import Store
 
@@ -49,10 +49,28 @@ def trials_for_one(store: Store) -> int:
 
 def _trials(session: Session, hash_: str) -> int:
     protocol = protocol_of(session, hash_)
-    room = exists().where(Quota.protocol == hash_)
-    if wanted := protocol.quota.votes:
-        room = room.where(Quota.load < wanted)
-    return session_length(protocol, count_cells(session, hash_)) if session.scalar(select(room)) else 0
+    if not _has_room(session, hash_, protocol.quota.votes):
+        return 0
+    return session_length(protocol, count_cells(session, hash_))
+
+
+def _has_room(session: Session, hash_: str, wanted: int) -> bool:
+    """Whether a pair wants votes; the place of a lapsed lease is free, though it still counts in the load."""
+    quota = select(Quota.id).where(Quota.protocol == hash_)
+    if wanted:
+        quota = quota.where(Quota.load < wanted)
+    lapsed = select(Assignment.trial_id).where(
+        Assignment.protocol == hash_, Assignment.expires < time.time()
+    )
+    return any(session.scalar(one.limit(1)) is not None for one in (quota, lapsed))
+
+
+def has_all_votes(store: Store, hash_: str) -> bool:
+    """Whether each pair of a version has the votes that are wanted on it."""
+    with store.read() as session:
+        wanted = protocol_of(session, hash_).quota.votes
+        lacking = select(Quota.id).where(Quota.protocol == hash_, Quota.votes < wanted)
+        return bool(wanted) and session.scalar(lacking.limit(1)) is None
 
 
 def open_version(store: Store) -> Version | None:

@@ -220,7 +220,7 @@ def test_keys_that_type_characters_can_be_switched_off(voter: Voter) -> None:
     page = voter.page
     voter.wait_for_pair(1)
     page.get_by_role("button", name="Help").click()
-    page.get_by_label("Letters, digits and signs are keys, too").uncheck()
+    page.get_by_label("Letters, digits and signs work as keys").uncheck()
     page.get_by_role("button", name="Close").click()
     for key in ("1", "+", "f"):
         page.keyboard.press(key)

@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from study.config import Completion, Consent, Demographic, Pairs, Prompts, Protocol, Quota
-from study.schema import DemographicAnswer, Person, Voter
+from study.schema import Assignment, DemographicAnswer, Person, Voter
 from study.store import Store
 
 PID = "5f3c9a0e7b1d2c4e6f8a9b0c"
@@ -198,19 +198,38 @@ def test_no_code_before_the_end(set_up: SetUp, browser: NewBrowser) -> None:
         assert not any(code in page for page in seen)
 
 
+ONE_PAIR: dict[str, Any] = {
+    "quota": Quota(votes=1, per="category"),
+    "pairs": Pairs(listed=(("fp16", "naive-w4a4"),)),
+    "prompts": Prompts(per_category=1),
+    "trials_per_voter": 1,
+}
+
+
 def test_nothing_left_to_vote_on(store: Store, set_up: SetUp, browser: NewBrowser) -> None:
-    set_up(
-        quota=Quota(votes=1, per="category"),
-        pairs=Pairs(listed=(("fp16", "naive-w4a4"),)),
-        prompts=Prompts(per_category=1),
-        trials_per_voter=1,
-        consent=CONSENT,
-    )
+    set_up(**ONE_PAIR, consent=CONSENT)
     first, late = browser(), browser()
     late.go("/consent")
     first.agree(age="yes")
     first.vote()
-    assert late.go("/").status_code == 503
-    assert late.agree(age="yes").status_code == 503
+    assert late.go("/").status_code == 410
+    assert late.heading == "This study has ended"
+    assert late.agree(age="yes").status_code == 410
     assert len(persons(store)) == 1
     assert ">DONE1</output>" in first.go("/").text
+
+
+def test_a_place_that_somebody_left_is_free_once_its_lease_is_over(
+    store: Store, set_up: SetUp, browser: NewBrowser
+) -> None:
+    set_up(**ONE_PAIR)
+    gone, late = browser(), browser()
+    gone.agree()
+    assert gone.path == "/vote"
+    assert late.go("/").status_code == 503
+    assert late.heading == "All places are taken"
+    with store.write() as session:
+        session.execute(update(Assignment).values(expires=1.0))
+    assert late.agree().status_code == 200
+    assert ">DONE1</output>" in late.vote().text
+    assert voters(store) == 2
