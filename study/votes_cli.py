@@ -22,7 +22,9 @@ from study.roster import export_persons
 @study_option
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def status(folder: Path, as_json: bool) -> None:
-    """Say how far the study is: votes wanted and there, pace, time left, voters, flags.
+    """Say how far the study is.
+
+    Votes wanted and there, pace, time left, voters, flags.
 
     \b
     Example:
@@ -61,7 +63,9 @@ def status(folder: Path, as_json: bool) -> None:
     "-o", "--out", type=click.Path(path_type=Path), required=True, metavar="FILE", help="May end in .gz."
 )
 def export(folder: Path, out: Path, persons: Path | None, **options: Any) -> None:
-    """Write all votes to FILE, one row a vote; model_a is the left image. README.md beside it is their card.
+    """Write all votes to FILE, one row a vote.
+
+    model_a is the left image. README.md beside FILE is its card.
 
     \b
     Example:
@@ -70,12 +74,12 @@ def export(folder: Path, out: Path, persons: Path | None, **options: Any) -> Non
     """
     with opened(folder) as (store, _):
         dump = export_votes(store, out, **options)
-        number = export_persons(store, persons) if persons else 0
+        people = export_persons(store, persons) if persons else 0
     click.echo(f"wrote {dump.votes} votes to {out}, and what they are to {dump.card}")
     for reason, number in dump.left_out.items():
         click.echo(f"left out: {number} votes ({reason})")
     if persons:
-        click.echo(f"wrote {number} persons to {persons}")
+        click.echo(f"wrote {people} persons to {persons}")
         click.echo("warning: it says who the judges are; never publish it, and keep it apart", err=True)
 
 
@@ -96,9 +100,10 @@ def exclude(
     reason: str | None,
     lift: int | None,
 ) -> None:
-    """Leave votes out of all tables by a rule with a reason; without options, list the rules.
+    """Leave votes out of all tables by a rule with a reason.
 
-    No vote is changed or deleted. Rules are recorded, and so is their lifting.
+    No vote is changed or deleted. Rules are recorded, and so is their lifting. Without options, they are
+    listed.
 
     \b
     Example:
@@ -112,12 +117,17 @@ def exclude(
                 flagged = [
                     name for name, flags in voter_flags(session).items() if flag in {f.name for f in flags}
                 ]
+            if not flagged:
+                click.echo(f"no voter has the flag {flag}")
             judge = (*judge, *sorted(flagged))
             reason = f"{flag}: {reason}" if reason else reason
         for field, values in (("judge", judge), ("vote", vote), ("prompt", prompt)):
             if values:
                 exclusions.exclude(store, field, list(values), reason or "")
-        for rule in exclusions.rules(store):
+        rules = exclusions.rules(store)
+        if not rules:
+            click.echo("no rules: nothing is left out")
+        for rule in rules:
             lifted = " (lifted)" if rule.lifted else ""
             click.echo(f"{rule.number:4}  {rule.field} {rule.value}: {rule.reason}{lifted}")
 
@@ -132,9 +142,10 @@ def exclude(
     help="Make a rating table (.json of elo compute) again, from --dump or from the study.",
 )
 def verify(folder: Path, gallery: Path | None, dump: Path | None, table: Path | None) -> None:
-    """Check that nothing stored was changed: chains of hashes, tables against events, images.
+    """Check that nothing stored was changed.
 
-    Says what fits, or names the first thing that does not and exits with 1.
+    Chains of hashes, tables against events, images. Says what fits, or names the first thing that does not
+    and exits with 1.
 
     \b
     Example:
@@ -165,10 +176,11 @@ def verify(folder: Path, gallery: Path | None, dump: Path | None, table: Path | 
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the voters' choices and the folds.")
 @click.option("--json", "as_json", is_flag=True, help="For scripts.")
 def blind_check(folder: Path, trials: int, seed: int, as_json: bool) -> None:
-    """Play voters who try to tell the methods from everything they receive but the pixels.
+    """Try to tell the methods from all that voters receive.
 
-    They vote in a copy of the study that goes away. Says for each channel how well it tells (AUC: 0.5 not
-    at all, 1 always) and exits with 1 if one tells more than chance. Needs pairstudy[blind-check].
+    All but the pixels: robots vote in a copy of the study that goes away. Says for each channel how well it
+    tells (AUC: 0.5 not at all, 1 always) and exits with 1 if one tells more than chance. Needs
+    pairstudy[blind-check].
 
     \b
     Example:

@@ -72,7 +72,7 @@ def test_init_where_no_folder_can_be(tmp_path: Path) -> None:
 
 
 def test_ingest_status_export(made: Path, gallery: Path, tmp_path: Path) -> None:
-    assert "3 methods, 6 prompts, 18 images" in run("ingest", gallery, "--study", made).output
+    assert "ingested 18 images: 3 methods, 6 prompts" in run("ingest", gallery, "--study", made).output
     assert "nothing changed" in run("ingest", gallery, "--study", made).output
     assert "opened version 1 of the protocol" in (opened := run("open", "--study", made).output)
     assert "18 pairs to vote on" in opened
@@ -225,6 +225,8 @@ def test_verify_and_exclude(made: Path, gallery: Path, tmp_path: Path) -> None:
     assert "1 votes are what the events say" in said
     assert "1 rows of" in said
 
+    assert run("exclude", "--study", made).output == "no rules: nothing is left out\n"
+    assert "no voter has the flag rhythm" in run("exclude", "--study", made, "--flag", "rhythm").output
     assert refused("exclude", "--study", made, "--judge", voter.judge) == (
         "Error: reason: found 0 characters, expected 1 to 500\n"
     )
@@ -303,13 +305,20 @@ def test_persons_are_exported_only_when_asked(made: Path, gallery: Path, tmp_pat
     run("open", "--study", made)
     store = open_store(made)
     assert add_voter(store, "key")
+    voter = add_voter(store, "key")
+    assert voter
+    for side in ("left", "tie"):
+        trial = current(store, voter.id).trials[0].trial_id
+        answer(store, voter.id, trial, Answers(f"vote-{side}", (Answer("preference", side, 900),)))
     store.close()
     (tmp_path / "out").mkdir()
     run("export", "--study", made, "-o", tmp_path / "out" / "votes.csv")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["README.md", "votes.csv"]
     persons = tmp_path / "out" / "persons.csv"
-    said = run("export", "--study", made, "-o", tmp_path / "out" / "votes.csv", "--with-persons", persons)
+    hpd = ("--schema", "hpd", "-o", tmp_path / "out" / "votes.json")
+    said = run("export", "--study", made, *hpd, "--with-persons", persons)
     assert said.exit_code == 0
-    assert "wrote 1 persons" in said.stdout
+    assert "left out: 1 votes" in said.stdout
+    assert "wrote 2 persons" in said.stdout
     assert "never publish it" in said.stderr
     assert persons.read_text().startswith("judge,source,")
