@@ -24,6 +24,7 @@ from elo.plot_cli import plot
 
 
 @click.group()
+@click.version_option(package_name="pairstudy")
 def cli() -> None:
     """Ratings from pairwise votes, with honest uncertainty.
 
@@ -41,7 +42,7 @@ cli.add_command(plot)
 @click.option("--sizes", type=click.Path(), help="gallery.json, or a CSV with method,size_bytes.")
 @click.option("--by", type=click.Choice(["category"]), help="One table for each category of prompts.")
 @click.option(
-    "--policies", type=click.Path(), metavar="FILE", help="Also rate under each of these rules (see below)."
+    "--policies", type=click.Path(), metavar="FILE", help="Also rate under each of these rules (see above)."
 )
 @json_option
 @click.option("--out", type=click.Path(), metavar="FILE", help="Also write .csv, .json, .md, .tex or .html.")
@@ -65,7 +66,7 @@ def compute(
     --policies reads a TOML file with a table for each way to leave out votes:
       [careful]
       min_rt_ms = 500            # votes that took at least so long (max_rt_ms: at most)
-      late = false               # none that came after the study had closed
+      late = false               # none that came after its lease had run out
       categories = ["people"]    # votes on such prompts only
       sources = ["prolific"]     # votes of people from there only
       min_golds_right = 0.8      # judges with such a share of control questions right

@@ -132,7 +132,7 @@ def cost_label(column: str) -> str:
     ('latency (ms)', 'steps')
     """
     if column == SIZE:
-        return "size of the stored backbone, log scale (1 GB = 10⁹ bytes)"
+        return "size of the stored backbone, log scale (1 GB = 1000 MB)"
     name, _, unit = column.rpartition("_")
     units = {"ms": "ms", "s": "s", "j": "J", "kj": "kJ", "wh": "Wh", "kwh": "kWh", "w": "W", "usd": "USD"}
     return f"{name.replace('_', ' ')} ({units[unit]})" if name and unit in units else column.replace("_", " ")

@@ -41,9 +41,10 @@ def plot() -> None:
 @figure_options
 @rating_options
 def pareto(votes: str, costs: str, cost: str, out: str, as_json: bool, **options: Any) -> None:
-    """Plot rating against cost, with 95 % intervals and the Pareto front.
+    """Plot rating against cost, with the Pareto front.
 
-    Base models that were never compared with one another stand on panels of their own.
+    Bars are 95 % intervals. Base models that were never compared with one another stand on panels of their
+    own.
 
     \b
     Example:

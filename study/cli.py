@@ -38,7 +38,9 @@ for command in (invite, status, export, exclude, verify, blind_check):
     "--title", default="Which picture do you prefer?", show_default=True, help="What voters read first."
 )
 def init(folder: Path, title: str) -> None:
-    """Make a study in FOLDER: its settings, its key and its database.
+    """Make a study in FOLDER.
+
+    That is its settings, its key and its database.
 
     \b
     Example:
@@ -70,9 +72,9 @@ def init(folder: Path, title: str) -> None:
 @click.argument("gallery", type=click.Path(path_type=Path))
 @study_option
 def ingest(gallery: Path, folder: Path) -> None:
-    """Put GALLERY into the study: all of it, or nothing and one line that says why.
+    """Put GALLERY into the study.
 
-    The same gallery a second time changes nothing.
+    All of it, or nothing and one line that says why. The same gallery a second time changes nothing.
 
     \b
     Example:
@@ -83,19 +85,18 @@ def ingest(gallery: Path, folder: Path) -> None:
     with opened(folder) as (store, _):
         done = put_in(gallery, store)
     if done.new:
-        click.echo(
-            f"ingested {done.name}: {done.methods} methods, {done.prompts} prompts, {done.images} images"
-        )
+        click.echo(f"ingested {done.images} images: {done.methods} methods, {done.prompts} prompts")
     else:
-        click.echo(f"{done.name} is in the study already; nothing changed")
+        click.echo(f"{gallery} is in the study already; nothing changed")
 
 
 @cli.command(name="open")
 @study_option
 def open_(folder: Path) -> None:
-    """Freeze study.toml as the next version of the protocol: from now on new voters come under it.
+    """Freeze study.toml as the next version of the protocol.
 
-    Voters who began under an older version end under it. `study serve` does this when nothing is open yet.
+    From now on new voters come under it. Voters who began under an older version end under it. `study serve`
+    does this when nothing is open yet.
 
     \b
     Example:
@@ -116,7 +117,9 @@ def _say_opened(store: Store, version: Version) -> str:
 @cli.command()
 @study_option
 def upgrade(folder: Path) -> None:
-    """Bring the database of a study made by an older pairstudy up to date; nothing else may use it meanwhile.
+    """Bring the database of an older pairstudy up to date.
+
+    Nothing else may use it meanwhile.
 
     \b
     Example:
@@ -147,9 +150,10 @@ def upgrade(folder: Path) -> None:
     help="Reverse proxies in front, which must speak https.",
 )
 def serve(folder: Path, host: str, port: int, workers: int, proxies: int) -> None:
-    """Serve the study and print the links for voters and for the admin.
+    """Serve the study and print its links.
 
-    Served to this machine alone, the study uses its own key file; else SECRET_KEY must be set.
+    One is for voters, one for the admin. Served to this machine alone, the study uses its own key file; else
+    SECRET_KEY must be set.
 
     \b
     Example:
@@ -182,7 +186,9 @@ def serve(folder: Path, host: str, port: int, workers: int, proxies: int) -> Non
 @cli.command()
 @study_option
 def password(folder: Path) -> None:
-    """Print another one-time admin password for a study that is being served.
+    """Print another one-time admin password.
+
+    It opens /admin/ of the study that is being served.
 
     \b
     Example:
@@ -197,9 +203,9 @@ def password(folder: Path) -> None:
 @cli.command()
 @study_option
 def pause(folder: Path) -> None:
-    """Hand out no more pairs until `study resume`; answers to those that are out are stored.
+    """Hand out no more pairs until `study resume`.
 
-    Whoever comes meanwhile is asked to come back.
+    Answers to those that are out are stored. Whoever comes meanwhile is asked to come back.
 
     \b
     Example:
@@ -223,7 +229,9 @@ def resume(folder: Path) -> None:
 @cli.command()
 @study_option
 def close(folder: Path) -> None:
-    """End the study: nobody new is let in, and voters are done with the pairs that they have.
+    """End the study.
+
+    Nobody new is let in, and voters are done with the pairs that they have. `study resume` opens it again.
 
     \b
     Example:

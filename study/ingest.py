@@ -24,7 +24,6 @@ from study.store import Store
 class Ingested:
     """What a study now shows; `new` is False if it held this very gallery already."""
 
-    name: str
     methods: int
     prompts: int
     images: int
@@ -62,7 +61,6 @@ def ingest(folder: str | Path, store: Store) -> Ingested:
         # Sizes travel with the study, for whoever plots rating against size.
         shutil.copyfile(gallery.root / GALLERY_FILE, store.served.parent / GALLERY_FILE)
     return Ingested(
-        name=gallery.name,
         methods=len(gallery.methods),
         prompts=len(gallery.prompts),
         images=len(gallery.images),

@@ -52,10 +52,10 @@ def invite(
     revoked: int | None,
     **wanted: Any,
 ) -> None:
-    """Print links that let people in, signed, each for one person or for several.
+    """Print links that let people in.
 
-    They are signed with the SECRET_KEY of the environment or else with the study's key file: it must be the
-    one that `study serve` uses.
+    Each is for one person, or for several, and signed with the SECRET_KEY of the environment or else with
+    the study's key file: it must be the one that `study serve` uses.
 
     \b
     Example:

@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from study import visitor
 from study.ballot import current
 from study.config import Protocol
-from study.gate import CLOSED, PAUSED, ShutError, must_admit, must_go_on
+from study.gate import CLOSED, ShutError, must_admit, must_go_on
 from study.invitations import NoEntryError, admits
 from study.languages import spoken
 from study.participants import (

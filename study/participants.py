@@ -59,9 +59,7 @@ def _has_room(session: Session, hash_: str, wanted: int) -> bool:
     quota = select(Quota.id).where(Quota.protocol == hash_)
     if wanted:
         quota = quota.where(Quota.load < wanted)
-    lapsed = select(Assignment.trial_id).where(
-        Assignment.protocol == hash_, Assignment.expires < time.time()
-    )
+    lapsed = select(Assignment.trial_id).where(Assignment.protocol == hash_, Assignment.expires < time.time())
     return any(session.scalar(one.limit(1)) is not None for one in (quota, lapsed))
 
 
