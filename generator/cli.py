@@ -15,11 +15,13 @@ from generator.measure_cli import measure
 from generator.models_cli import models
 from generator.prompts.chosen import choosing_options, chosen
 from generator.prompts_cli import prompts
+from generator.terminal import without_chatter
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
     """Make galleries: the same prompts and seeds under every method."""
+    without_chatter()
 
 
 cli.add_command(prompts)

@@ -12,6 +12,7 @@ import click
 
 from generator.competitors import model_and_methods
 from generator.errors import one_line_errors
+from generator.terminal import print_table
 
 model_option = click.option("--model", default="shapes", show_default=True, help="An id, or a .toml file.")
 methods_option = click.option(
@@ -68,7 +69,7 @@ def sizes(model: str, methods: str, weights: Path | None, as_json: bool) -> None
         for row in rows
     ]
     headings = ["method", *KINDS, "scheduler", "total", "bits a weight", "times smaller"]
-    _print(f"{base.id}: {parameters:,} parameters; MB = 10⁶ bytes", headings, table)
+    print_table(headings, [table], title=f"{base.id}: {parameters:,} parameters; MB = 10⁶ bytes")
 
 
 def _megabytes(count: int) -> str:
@@ -115,17 +116,5 @@ def latency(model: str, methods: str, weights: Path | None, compiled: bool, as_j
     ]
     first = found[0]
     memory = "allocated by torch" if first.clock == "CUDA events" else "resident, of the whole process"
-    _print(f"{model} on {first.device}, {first.dtype}; {first.clock}; memory {memory}", headings, table)
-
-
-def _print(title: str, headings: list[str], rows: list[list[Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    out = Table(title=title, title_justify="left")
-    for i, heading in enumerate(headings):
-        out.add_column(heading, justify="right" if i else "left")
-    for row in rows:
-        out.add_row(*row)
-    console = Console()
-    Console(width=max(console.width, 140)).print(out)
+    title = f"{model} on {first.device}, {first.dtype}; {first.clock}; memory {memory}"
+    print_table(headings, [table], title=title)

@@ -22,6 +22,7 @@ import torch
 from generator.competitors import model_and_methods
 from generator.errors import InputError
 from generator.sweep import render
+from generator.terminal import without_chatter
 
 WARM_UP, RUNS = 3, 10
 
@@ -74,7 +75,7 @@ def latency_of(model: str, method: str, weights: Path | None = None, compiled: b
 
 def in_a_process(*arguments: Any) -> Latency:
     """`latency_of` in a new process; InputError says what could not be used."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), without_chatter) as pool:
         outcome = pool.submit(_told, *arguments).result()
     if isinstance(outcome, str):
         raise InputError(outcome)

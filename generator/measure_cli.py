@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from generator.errors import BadInput, one_line_errors
+from generator.terminal import print_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +38,7 @@ WRITERS = {
 )
 @click.option("--by", type=click.Choice(["all", "category"]), default="all", show_default=True)
 @click.option("--table", "table_file", type=click.Path(path_type=Path), help="Also to .csv, .json or .md.")
+@click.option("--device", "device_name", help="cuda, cuda:1, cpu … [default: the first GPU if there is one].")
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
 def measure(
     gallery: Path,
@@ -46,6 +49,7 @@ def measure(
     against: tuple[str, ...],
     by: str,
     table_file: Path | None,
+    device_name: str | None,
     batch_size: int,
 ) -> None:
     """Measure the pictures of GALLERY. Interrupted, the same command goes on where it stopped.
@@ -65,6 +69,7 @@ def measure(
         from study.gallery import read_gallery
 
         content = read_gallery(gallery)
+        from generator.measure.device import device_named, memory_told
         from generator.measure.distances import distances, load_networks
         from generator.measure.measures import load_measures
         from generator.measure.run import Reference
@@ -76,9 +81,11 @@ def measure(
             reference = "fp16"
         compared = Reference.of(content, reference) if reference else None
         embedded = all(method.base_model == "shapes" for method in content.methods)
-        loaded, missing = load_measures(names, weights, embedded)
+        device = device_named(device_name)
+        loaded, missing = load_measures(names, weights, embedded, device)
         path = output or gallery / "metrics.parquet"
-        table = run(content, loaded, compared, path, batch_size=batch_size)
+        with memory_told(batch_size):
+            table = run(content, loaded, compared, path, batch_size=batch_size, device=device)
         summed = summary(
             table,
             [method.id for method in content.methods],
@@ -86,10 +93,11 @@ def measure(
             reference,
         )
         if names is None or folders:
-            networks, absent = load_networks(weights, embedded)
+            networks, absent = load_networks(weights, embedded, device)
             missing += absent
             cache = path.with_suffix(".features")
-            sets = distances(content, networks, compared, folders, cache, batch_size)
+            with memory_told(batch_size):
+                sets = distances(content, networks, compared, folders, cache, batch_size)
             summed = _with_sets(summed, sets)
         if table_file:
             WRITERS[table_file.suffix](summed, table_file)
@@ -147,13 +155,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 
 def _print(table: pd.DataFrame) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    out = Table(*HEADINGS)
-    rows = cells(table)
-    for row, following in zip(rows, [*rows[1:], None], strict=True):
-        last = following is None or following[:2] != row[:2]
-        out.add_row(*row, end_section=last)
-    console = Console()
-    Console(width=max(console.width, 120)).print(out)
+    """The table with a line after each metric; without the category where there is only one."""
+    first = 0 if table["category"].nunique() > 1 else 1
+    by_metric = itertools.groupby(cells(table), key=lambda row: row[:2])
+    print_table(HEADINGS[first:], ([row[first:] for row in rows] for _, rows in by_metric), text=HEADINGS[:3])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,29 +18,35 @@ _STD = torch.tensor(OPENAI_DATASET_STD)[:, None, None]
 
 def normalised(pictures: Tensor) -> Tensor:
     """Pictures (n, 3, s, s) in [0, 1] as open_clip's models want them."""
-    return (pictures - _MEAN) / _STD
+    return (pictures - _MEAN.to(pictures.device)) / _STD.to(pictures.device)
 
 
 @dataclass(frozen=True)
 class ClipScorer:
     """CLIPScore (Hessel et al. 2021) and CLIP-IQA (Wang et al. 2023) of one CLIP.
 
-    Pictures are (n, 3, s, s) in [0, 1] at the model's own resolution; `antonyms` is (good, bad).
+    Pictures are (n, 3, s, s) in [0, 1] at the model's own resolution; `antonyms` is (good, bad), `device`
+    where the model is.
     """
 
     model: CLIP
     tokenize: Callable[[list[str]], Tensor]
     antonyms: tuple[str, str]
+    device: torch.device | str = "cpu"
+
+    def to(self, device: torch.device) -> ClipScorer:
+        """The same scorer on another device."""
+        return replace(self, model=self.model.to(device), device=device)
 
     @torch.no_grad()
     def image_features(self, pictures: Tensor) -> Tensor:
         """Unit vectors (n, d)."""
-        return self.model.encode_image(normalised(pictures), normalize=True)
+        return self.model.encode_image(normalised(pictures.to(self.device)), normalize=True)
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
         """Unit vectors (n, d)."""
-        return self.model.encode_text(self.tokenize(list(texts)), normalize=True)
+        return self.model.encode_text(self.tokenize(list(texts)).to(self.device), normalize=True)
 
     @torch.no_grad()
     def scores(
@@ -54,4 +60,6 @@ class ClipScorer:
         seen = self.image_features(pictures)
         cosine = (seen * self.text_features(captions)).sum(1)
         logits = self.model.logit_scale.exp() * seen @ self.text_features(self.antonyms).T
-        return 100 * cosine.clamp(min=0).double().numpy(), logits.softmax(1)[:, 0].double().numpy()
+        both = (100 * cosine.clamp(min=0), logits.softmax(1)[:, 0])
+        clip_score, clip_iqa = (score.double().cpu().numpy() for score in both)
+        return clip_score, clip_iqa

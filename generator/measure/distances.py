@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from generator.measure import scorers
+from generator.measure.device import CPU
 from generator.measure.frechet import Inception, frechet_distance
 from generator.measure.run import MeasureError, Reference, batches, read_pictures
 from generator.measure.weights import WeightsError, found, sha256
@@ -34,9 +35,10 @@ FILES = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True)
 class Network:
-    """Pictures (n, 3, h, w) in [0, 1] to features by metric, and what the network was loaded from."""
+    """Pictures (n, 3, h, w) in [0, 1] on a device to features by metric, and where it was loaded from."""
 
     features: Callable[[Tensor], dict[str, Tensor]]
+    device: torch.device
     source: str
 
 
@@ -44,28 +46,30 @@ def _clip(scorer: ClipScorer) -> Callable[[Tensor], dict[str, Tensor]]:
     return lambda pictures: {"fid-clip": scorer.image_features(scorers.resized(scorer, pictures))}
 
 
-def _inception(weights: Path) -> Callable[[Tensor], dict[str, Tensor]]:
-    model = Inception.load(weights)
+def _inception(weights: Path, device: torch.device) -> Callable[[Tensor], dict[str, Tensor]]:
+    model = Inception.load(weights).to(device)
     return lambda pictures: dict(zip(("fid", "sfid"), model(pictures), strict=True))
 
 
-def load_networks(weights: Path | None, embedded: bool) -> tuple[list[Network], list[str]]:
+def load_networks(
+    weights: Path | None, embedded: bool, device: torch.device = CPU
+) -> tuple[list[Network], list[str]]:
     """Inception for FID and sFID, CLIP ViT-B/32 for FID in its features; and which are missing, and why.
 
     The shapes world has its own CLIP in place of ViT-B/32.
     """
     networks, missing = [], []
     if embedded:
-        networks.append(Network(_clip(MODELS["shapes"].scorer("clip")), "comes along"))
+        networks.append(Network(_clip(MODELS["shapes"].scorer("clip").to(device)), device, "comes along"))
     for name, load in (
         ("inception", _inception),
-        ("clip-b32", lambda file: _clip(scorers.open_clip_scorer(scorers.CLIP_B32, file))),
+        ("clip-b32", lambda file, device: _clip(scorers.open_clip_scorer(scorers.CLIP_B32, file).to(device))),
     ):
         if embedded and name == "clip-b32":
             continue
         try:
             (file,) = found(weights, name)
-            networks.append(Network(load(file), f"{file.name} sha256:{sha256(file)}"))
+            networks.append(Network(load(file, device), device, f"{file.name} sha256:{sha256(file)}"))
         except WeightsError as error:
             missing.append(f"fid, {name}: {error}")
     return networks, missing
@@ -143,8 +147,8 @@ def _cached(cache: Path, key: Sequence[str], parts: Iterable[Tensor], network: N
     if not path.exists():
         found_: dict[str, list[Tensor]] = {}
         for pictures in parts:
-            for metric, features in network.features(pictures).items():
-                found_.setdefault(metric, []).append(features)
+            for metric, features in network.features(pictures.to(network.device)).items():
+                found_.setdefault(metric, []).append(features.cpu())
         new = path.with_suffix(".new.npz")
         arrays: dict[str, Any] = {metric: torch.cat(each).numpy() for metric, each in found_.items()}
         np.savez(new, **arrays)

@@ -50,7 +50,7 @@ class Lpips(nn.Module):
         return unit_distance(self._layers(a), self._layers(b), list(self.weights))
 
     def _layers(self, pictures: Tensor) -> list[Tensor]:
-        shift, scale = (torch.tensor(values).view(3, 1, 1) for values in (SHIFT, SCALE))
+        shift, scale = (pictures.new_tensor(values).view(3, 1, 1) for values in (SHIFT, SCALE))
         x, found = (2 * pictures - 1 - shift) / scale, []
         for i, layer in enumerate(self.features):
             x = layer(x)
@@ -79,4 +79,4 @@ def unit_distance(
 def lpips(model: Lpips, reference: Tensor, pictures: Tensor) -> NDArray[np.float64]:
     """Distances (n,), 0 for equal pictures."""
     with torch.no_grad():
-        return model(reference, pictures).double().numpy()
+        return model(reference, pictures).double().cpu().numpy()

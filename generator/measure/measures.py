@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from generator.fidelity import psnr, ssim
 from generator.measure import scorers
+from generator.measure.device import CPU
 from generator.measure.lpips import Lpips, lpips
 from generator.measure.scorers import Values
 from generator.measure.weights import WeightsError, found, sha256
@@ -36,14 +38,18 @@ class Batch:
 
 
 Score = Callable[[Batch], dict[str, Values]]
+Load = Callable[[Sequence[Path], torch.device], Score]
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What one network, or formula, tells of a picture; `load` gets the files that `weights` names."""
+    """What one network, or formula, tells of a picture.
+
+    `load` gets the files that `weights` names, and the device on which pictures will be.
+    """
 
     metrics: tuple[str, ...]
-    load: Callable[[Sequence[Path]], Score]
+    load: Load
     weights: tuple[str, ...] = ()
     compares: bool = False
 
@@ -67,40 +73,40 @@ def clip_scores(scorer: ClipScorer, suffix: str = "") -> Score:
     return score
 
 
-def _embedded(name: str, suffix: str = "") -> Callable[[Sequence[Path]], Score]:
-    return lambda _: clip_scores(MODELS["shapes"].scorer(name), suffix)
+def _embedded(name: str, suffix: str = "") -> Load:
+    return lambda _, device: clip_scores(MODELS["shapes"].scorer(name).to(device), suffix)
 
 
-def _clip(files: Sequence[Path]) -> Score:
-    return clip_scores(scorers.open_clip_scorer(scorers.CLIP, files[0]))
+def _clip(files: Sequence[Path], device: torch.device) -> Score:
+    return clip_scores(scorers.open_clip_scorer(scorers.CLIP, files[0]).to(device))
 
 
-def _hps(files: Sequence[Path]) -> Score:
-    scorer = scorers.open_clip_scorer(scorers.HPS, files[0])
+def _hps(files: Sequence[Path], device: torch.device) -> Score:
+    scorer = scorers.open_clip_scorer(scorers.HPS, files[0]).to(device)
     return lambda batch: {"hpsv2.1": scorers.cosines(scorer, batch.pictures, batch.texts)}
 
 
-def _aq_map(files: Sequence[Path]) -> Score:
-    nouns, scorer = scorers.spacy_nouns(), scorers.open_clip_scorer(scorers.CLIP_B16, files[0])
+def _aq_map(files: Sequence[Path], device: torch.device) -> Score:
+    nouns, scorer = scorers.spacy_nouns(), scorers.open_clip_scorer(scorers.CLIP_B16, files[0]).to(device)
     return lambda batch: {"aq-map": scorers.aq_map(scorer, nouns, batch.pictures, batch.texts)}
 
 
-def _pickscore(files: Sequence[Path]) -> Score:
-    scorer = scorers.PickScorer.of_folder(files[0])
+def _pickscore(files: Sequence[Path], device: torch.device) -> Score:
+    scorer = scorers.PickScorer.of_folder(files[0], device)
     return lambda batch: {"pickscore": scorer(batch.pictures, batch.texts)}
 
 
-def _maniqa(files: Sequence[Path]) -> Score:
-    score = scorers.maniqa(files[0])
+def _maniqa(files: Sequence[Path], device: torch.device) -> Score:
+    score = scorers.maniqa(files[0], device)
     return lambda batch: {"maniqa": score(batch.pictures)}
 
 
-def _formula(name: str, formula: Callable[[Tensor, Tensor], Values]) -> Callable[[Sequence[Path]], Score]:
-    return lambda _: lambda batch: {name: formula(_reference(batch), batch.pictures)}
+def _formula(name: str, formula: Callable[[Tensor, Tensor], Values]) -> Load:
+    return lambda *_: lambda batch: {name: formula(_reference(batch), batch.pictures)}
 
 
-def _lpips(files: Sequence[Path]) -> Score:
-    model = Lpips.load(*files)
+def _lpips(files: Sequence[Path], device: torch.device) -> Score:
+    model = Lpips.load(*files).to(device)
     return lambda batch: {"lpips": lpips(model, _reference(batch), batch.pictures)}
 
 
@@ -128,7 +134,7 @@ MEASURES = {
 
 
 def load_measures(
-    names: Sequence[str] | None, weights: Path | None, embedded: bool
+    names: Sequence[str] | None, weights: Path | None, embedded: bool, device: torch.device = CPU
 ) -> tuple[dict[str, Loaded], list[str]]:
     """Load the named measures, or all whose weights are there; also tells which were left out, and why.
 
@@ -147,7 +153,7 @@ def load_measures(
         try:
             files = found(weights, *measure.weights)
             source = ", ".join(f"{file.name} sha256:{sha256(file)}" for file in files) or "comes along"
-            loaded[name] = Loaded(measure, measure.load(files), source)
+            loaded[name] = Loaded(measure, measure.load(files, device), source)
         except WeightsError as error:
             if names:
                 raise

@@ -25,6 +25,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from generator.errors import InputError
+from generator.measure.device import CPU
 from generator.measure.measures import JAQS, Batch, Loaded, with_jaq
 from study.gallery import Gallery, ImageRecord
 
@@ -73,8 +74,11 @@ def measure(
     path: Path,
     *,
     batch_size: int = 16,
+    device: torch.device = CPU,
 ) -> pd.DataFrame:
     """Measure every picture that is not yet measured, and write `path`; returns what it holds.
+
+    `device` is where the measures were loaded.
 
     Raises:
         MeasureError: `path` holds numbers that were measured with other weights, or is no such file.
@@ -91,7 +95,7 @@ def measure(
     with journal.open("a", encoding="utf-8") as file, tqdm(total=len(gallery.images), unit="image") as bar:
         for some in batches(gallery.images, batch_size):
             bar.set_description(some[0].method)
-            for new in _measured(gallery, some, texts, loaded, reference, done):
+            for new in _measured(gallery, some, texts, loaded, reference, done, device):
                 rows.append(new)
                 file.write(json.dumps(new) + "\n")
             file.flush()
@@ -109,6 +113,7 @@ def _measured(
     loaded: Mapping[str, Loaded],
     reference: Reference | None,
     done: set[tuple[Any, ...]],
+    device: torch.device,
 ) -> Iterator[list[Any]]:
     """The rows of a batch that are not in `done`."""
     pictures: Tensor | None = None
@@ -124,9 +129,9 @@ def _measured(
         if not new:
             continue
         if pictures is None:
-            pictures = read_pictures(gallery.root, images)
+            pictures = read_pictures(gallery.root, images).to(device)
         rows = [i for i, image in enumerate(images) if image in new]
-        others = _pairs(gallery, new, compared) if compared else None
+        others = _pairs(gallery, new, compared).to(device) if compared else None
         batch = Batch(pictures[rows], [texts[image.prompt_id] for image in new], others)
         for metric, values in each.score(batch).items():
             for image, value in zip(new, values.tolist(), strict=True):

@@ -58,7 +58,7 @@ def resized(scorer: ClipScorer, pictures: Tensor) -> Tensor:
 def cosines(scorer: ClipScorer, pictures: Tensor, texts: Sequence[str]) -> Values:
     """The cosine of each picture and its text, which HPSv2.1 is with its weights."""
     seen = scorer.image_features(resized(scorer, pictures))
-    return (seen * scorer.text_features(texts)).sum(1).double().numpy()
+    return (seen * scorer.text_features(texts)).sum(1).double().cpu().numpy()
 
 
 @torch.no_grad()
@@ -117,12 +117,13 @@ class PickScorer:
     processor: Any
 
     @classmethod
-    def of_folder(cls, folder: Path) -> PickScorer:
+    def of_folder(cls, folder: Path, device: torch.device | str = "cpu") -> PickScorer:
         """Load model and processor; WeightsError if the folder is not such a model."""
         from transformers import CLIPModel, CLIPProcessor
 
         try:
-            return cls(CLIPModel.from_pretrained(folder).eval(), CLIPProcessor.from_pretrained(folder))
+            model = CLIPModel.from_pretrained(folder).eval().to(device)
+            return cls(model, CLIPProcessor.from_pretrained(folder))
         except (OSError, ValueError) as error:
             raise WeightsError(
                 f"{folder}: not a CLIP of transformers: {str(error).splitlines()[0]}"
@@ -131,14 +132,15 @@ class PickScorer:
     @torch.no_grad()
     def __call__(self, pictures: Tensor, texts: Sequence[str]) -> Values:
         """PickScores; the processor is given pictures as bytes, as its authors do."""
-        pixels = [(picture.permute(1, 2, 0) * 255).round().byte().numpy() for picture in pictures]
+        pixels = [(picture.permute(1, 2, 0) * 255).round().byte().numpy() for picture in pictures.cpu()]
         inputs = self.processor(
             text=list(texts), images=pixels, padding=True, truncation=True, max_length=77, return_tensors="pt"
         )
-        return self.model(**inputs).logits_per_image.diagonal().double().numpy()
+        scores = self.model(**inputs.to(self.model.device)).logits_per_image.diagonal()
+        return scores.double().cpu().numpy()
 
 
-def maniqa(weights: Path) -> Callable[[Tensor], Values]:
+def maniqa(weights: Path, device: torch.device | str = "cpu") -> Callable[[Tensor], Values]:
     """MANIQA (Yang et al. 2022), by pyiqa, whose crops are drawn from seed 0 anew for each picture.
 
     Raises:
@@ -153,7 +155,7 @@ def maniqa(weights: Path) -> Callable[[Tensor], Values]:
     make = timm.create_model
     try:
         with mock.patch.object(timm, "create_model", lambda name, **_: make(name, pretrained=False)):
-            metric = pyiqa.create_metric("maniqa-pipal", device="cpu", pretrained_model_path=str(weights))
+            metric = pyiqa.create_metric("maniqa-pipal", device=device, pretrained_model_path=str(weights))
     except (RuntimeError, OSError, KeyError) as error:
         raise WeightsError(f"{weights}: not pyiqa's MANIQA: {str(error).splitlines()[0]}") from error
 

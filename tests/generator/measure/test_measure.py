@@ -85,10 +85,10 @@ def test_a_gallery_of_shapes_is_measured_with_what_comes_along(small_demo):
     assert set(read_back.names) == set(table["metric"]) and read_back.methods == ("fp16", "w4a4")
 
 
-def counting(calls, stop=None):
+def counting(calls, stop=None, error=KeyboardInterrupt):
     def score(batch):
         if stop is not None and len(calls) == stop:
-            raise KeyboardInterrupt
+            raise error
         calls.append(len(batch.texts))
         return {"bright": batch.pictures.mean((1, 2, 3)).double().numpy()}
 
@@ -112,6 +112,17 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(gallery, tmp_path):
     measure(content, counting(again), None, path)
     assert not again
     pd.testing.assert_frame_equal(read(path)[0], expected)
+
+
+def test_too_little_memory_is_told_and_what_is_measured_is_kept(gallery, tmp_path, monkeypatch):
+    loads = iter([counting([], stop=2, error=torch.OutOfMemoryError), counting(calls := [])])
+    monkeypatch.setattr(measures, "load_measures", lambda *_: (next(loads), []))
+    arguments = (gallery, "--metrics", "bright", "-o", tmp_path / "m.parquet", "--batch-size", 2)
+    result = invoke(*arguments)
+    assert result.exit_code == 2
+    assert "out of memory with 2 pictures at once; what is measured is kept" in result.stderr
+    assert invoke(*arguments).exit_code == 0
+    assert sum(calls) == len(read_gallery(gallery).images) - 4
 
 
 def test_a_picture_that_has_changed_is_measured_again(build_gallery, tmp_path):
@@ -160,6 +171,8 @@ def test_a_reference_of_another_size_is_refused(build_gallery, tmp_path):
         (["--metrics", "hpsv2.1"], "HPS_v2.1_compressed.pt: give its folder with --weights"),
         (["--against", "real=nowhere"], "--against real=nowhere: expected NAME=FOLDER"),
         (["--table", "t.xls"], "--table t.xls: expected one of .csv, .json, .md"),
+        (["--device", "abacus"], "--device abacus: "),
+        (["--device", "cuda:99"], "--device cuda:99: "),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(gallery, tmp_path, arguments, message):

@@ -29,11 +29,18 @@ class Words(nn.Module):
         return nn.functional.normalize(pictures.mean((2, 3)), dim=1)
 
 
+class Texts(list):
+    """What tokens are to `Words`: the texts as they are, on whatever device."""
+
+    def to(self, device):
+        return self
+
+
 @pytest.fixture
 def words(monkeypatch):
     monkeypatch.setattr(scorers, "resized", lambda scorer, pictures: pictures)
     monkeypatch.setattr("generator.metrics.normalised", lambda pictures: pictures)
-    return ClipScorer(Words(), list, ("Good photo.", "Bad photo."))
+    return ClipScorer(Words(), Texts, ("Good photo.", "Bad photo."))
 
 
 def colours(*rows):
