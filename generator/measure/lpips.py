@@ -68,9 +68,9 @@ def unit_distance(
 
     `weights` are (c,) for each layer; without them every channel weighs 1.
     """
-    distance = torch.zeros(len(a[0]))
+    distance = torch.zeros(len(a[0]), device=a[0].device)
     for i, (x, y) in enumerate(zip(a, b, strict=True)):
-        weight = weights[i] if weights else torch.ones(x.shape[1])
+        weight = weights[i] if weights else x.new_ones(x.shape[1])
         squares = (F.normalize(x, eps=1e-10) - F.normalize(y, eps=1e-10)).square()
         distance += torch.einsum("nchw,c->n", squares, weight) / (x.shape[2] * x.shape[3])
     return distance
