@@ -89,23 +89,32 @@ def _reached(batches: Sequence[Sequence[ImageRecord | None]], batch_size: int) -
 class Artist:
     """Draws shards, whichever comes; quick where the next one has the same backbone."""
 
-    def __init__(self, base: BaseModel, methods: Sequence[Method], texts: Path) -> None:
-        """`texts` is a folder for encoded texts."""
+    def __init__(self, base: BaseModel, methods: Sequence[Method], texts: Path | None) -> None:
+        """`texts` is a folder for encoded texts; None where they come with the shards."""
         self.base = base
         self.methods = {method.id: method for method in methods}
         self.backbones, self.conditions = Backbones(base), Conditions(texts)
         self.at_work: str | None = None
+        self.ready_s: float | None = None
         self.pipeline: Any = None
         self.values: Any = None
         self.sizes: dict[str, int] = {}
         self.described: dict[str, gallery.Method] = {}
 
-    def draw(self, shard: Shard) -> Sheet:
-        """Draw what is missing of a shard. Raises SweepError if one picture at a time is too many."""
-        began, ready_s = time.perf_counter(), None
-        if self.at_work != shard.method:
-            self.pipeline, self.values = self.backbones.pipeline_of(self.methods[shard.method])
-            self.at_work, ready_s = shard.method, time.perf_counter() - began
+    def encode(self, method: str, prompts: Sequence[Prompt]) -> dict[str, bytes]:
+        """The texts of some prompts as `Conditions` keeps them, encoded by the pipeline of a method."""
+        self._take_up(method)
+        self.conditions.held = {}
+        self.conditions.of(self.pipeline, self.base, prompts)
+        return self.conditions.held
+
+    def draw(self, shard: Shard, texts: Mapping[str, bytes] | None = None) -> Sheet:
+        """Draw what is missing of a shard, whose `texts` may have been encoded elsewhere.
+
+        Raises SweepError if one picture at a time is too many.
+        """
+        self._take_up(shard.method)
+        self.conditions.held = dict(texts or {})
         pictures, nfe, halved = [], 0, []
         size, at = min(shard.size, self.sizes.get(shard.method, shard.size)), 0
         while at < len(shard.prompts):
@@ -127,7 +136,14 @@ class Artist:
             at += len(piece)
         if shard.method not in self.described:
             self.described[shard.method] = self._description(nfe)
+        ready_s, self.ready_s = self.ready_s, None
         return Sheet(shard, self.described[shard.method], pictures, ready_s, halved)
+
+    def _take_up(self, method: str) -> None:
+        if self.at_work != method:
+            began = time.perf_counter()
+            self.pipeline, self.values = self.backbones.pipeline_of(self.methods[method])
+            self.at_work, self.ready_s = method, time.perf_counter() - began
 
     def _halved(self, piece: Sequence[Prompt], error: torch.OutOfMemoryError) -> int:
         if len(piece) == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from diffusers import (
     StableDiffusionPipeline,
     StableDiffusionXLPipeline,
 )
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from generator.models import BaseModel
@@ -24,27 +24,48 @@ from study.gallery import Prompt
 
 
 class Conditions:
-    """The encoded texts of a run, by batch, in files of `folder`.
+    """The encoded texts of a run, by batch, as files of safetensors.
 
     Methods share them as long as they leave the text encoders alone; one that changes these gets its own.
     """
 
-    def __init__(self, folder: Path) -> None:
-        """Files that lie in `folder` already are used."""
+    def __init__(self, folder: Path | None) -> None:
+        """Files that lie in `folder` already are used; without a folder, they are in `held` alone."""
         self.folder = folder
+        self.held: dict[str, bytes] = {}
 
     def of(self, pipeline: DiffusionPipeline, base: BaseModel, batch: Sequence[Prompt]) -> dict[str, Tensor]:
         """What the pipeline's call takes for these prompts; empty for a pipeline of another class."""
         if type(pipeline) not in ENCODERS:
             return {}
-        file = self.folder / f"{self._fingerprint(pipeline)}-{_digest(p.text for p in batch)}.safetensors"
-        if not file.exists():
+        name = f"{self._fingerprint(pipeline)}-{_texts(batch)}"
+        data = self.kept(batch).get(name)
+        if data is None:
             found = encoded(pipeline, base, [prompt.text for prompt in batch])
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_suffix(".partial")
-            save_file({name: tensor.contiguous().cpu() for name, tensor in found.items()}, partial)
-            partial.replace(file)
-        return {name: tensor.to(pipeline.device) for name, tensor in load_file(file).items()}
+            data = save({key: tensor.contiguous().cpu() for key, tensor in found.items()})
+            self.keep(name, data)
+        return {key: tensor.to(pipeline.device) for key, tensor in load(data).items()}
+
+    def kept(self, batch: Sequence[Prompt]) -> dict[str, bytes]:
+        """The files of a batch by name, one for each state of the text encoders."""
+        if self.folder is None:
+            return self.held
+        return {file.stem: file.read_bytes() for file in self.folder.glob(f"*-{_texts(batch)}.safetensors")}
+
+    def keep(self, name: str, data: bytes) -> None:
+        """One more file, whole or not at all."""
+        if self.folder is None:
+            self.held[name] = data
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / f"{name}.partial"
+        partial.write_bytes(data)
+        partial.replace(self.folder / f"{name}.safetensors")
+
+    def remove(self) -> None:
+        """Delete the files: the run is finished."""
+        if self.folder:
+            shutil.rmtree(self.folder, ignore_errors=True)
 
     def _fingerprint(self, pipeline: DiffusionPipeline) -> str:
         """Of all text encoders: shape, type and sum of every parameter."""
@@ -58,9 +79,9 @@ class Conditions:
             self._last = (pipeline, _digest(parts))
         return self._last[1]
 
-    def remove(self) -> None:
-        """Delete the files: the run is finished."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+
+def _texts(batch: Sequence[Prompt]) -> str:
+    return _digest(prompt.text for prompt in batch)
 
 
 def encoded(pipeline: DiffusionPipeline, base: BaseModel, texts: list[str]) -> dict[str, Tensor]:
@@ -71,7 +92,7 @@ def encoded(pipeline: DiffusionPipeline, base: BaseModel, texts: list[str]) -> d
         return ENCODERS[type(pipeline)](pipeline, base, texts)
 
 
-def _digest(parts: Any) -> str:
+def _digest(parts: Iterable[str]) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part.encode() + b"\0")

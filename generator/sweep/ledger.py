@@ -6,6 +6,7 @@ the methods as described so far), `log.jsonl`, and encoded texts while the run l
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -71,6 +72,20 @@ class Ledger:
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
+
+
+@contextmanager
+def full_disk_told(folder: Path) -> Iterator[None]:
+    """SweepError in place of what the system says when the disk is full, or a quota used up."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise SweepError(
+            f"{folder}: the disk is full; what is recorded is kept: make room, and give the same command "
+            "again"
+        ) from error
 
 
 @contextmanager

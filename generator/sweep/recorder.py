@@ -5,7 +5,6 @@ An image counts as done once its row stands in images.jsonl; the row is written 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import io
 import os
@@ -20,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from generator.sweep.ledger import SweepError
 from study import gallery
 from study.gallery import ImageRecord
 
@@ -33,7 +31,7 @@ class Recorder:
     """A context: `put` hands a picture over; leaving it waits until all of them are recorded.
 
     Rows come in the order of `put`. `recorded` is called with each, in the recorder's thread. Whatever goes
-    wrong there is raised by the next `put` or on leaving: SweepError for a full disk.
+    wrong there is raised by the next `put` or on leaving.
     """
 
     def __init__(self, folder: Path, recorded: Callable[[ImageRecord, int], None]) -> None:
@@ -63,14 +61,8 @@ class Recorder:
             self._raise()
 
     def _raise(self) -> None:
-        if self.error is None:
-            return
-        if isinstance(self.error, OSError) and self.error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise SweepError(
-                f"{self.folder}: the disk is full; what is recorded is kept: make room, and give the same "
-                "command again"
-            ) from self.error
-        raise self.error
+        if self.error is not None:
+            raise self.error
 
     def _record(self) -> None:
         while (future := self.queue.get()) is not None:

@@ -15,7 +15,7 @@ from generator.methods import Method
 from generator.models import BaseModel
 from generator.sweep.artist import Artist, Shard, Sheet, shards
 from generator.sweep.conditions import Conditions
-from generator.sweep.ledger import RUN, Ledger, SweepError, opened
+from generator.sweep.ledger import RUN, Ledger, SweepError, full_disk_told, opened
 from generator.sweep.progress import Progress
 from generator.sweep.recorder import Recorder
 from study import gallery
@@ -58,7 +58,8 @@ def run(
     identity |= {name: value for name, value in facts.items() if name in ("revision", "lora_revision")}
     around = {"device": "cpu", **facts, "batch_size": batch_size, **software_versions()}
     surroundings = {name: value for name, value in around.items() if name not in identity}
-    with opened(folder, [m.id for m in methods], prompts, identity, surroundings) as ledger:
+    ids = [method.id for method in methods]
+    with full_disk_told(folder), opened(folder, ids, prompts, identity, surroundings) as ledger:
         total = len(methods) * len(prompts)
         if len(ledger.done) == total and ledger.finished:
             return Outcome(0, total, flagged(ledger))
@@ -136,12 +137,13 @@ def _sheets(
     progress: Progress,
     cluster: str | None,
 ) -> Iterator[Sheet]:
+    texts = folder / RUN / "text"
     if cluster is None:
-        artist = Artist(base, methods, folder / RUN / "text")
+        artist = Artist(base, methods, texts)
         return (artist.draw(shard) for shard in left)
     from generator.sweep.cluster import draw_on_ray
 
-    return draw_on_ray(base, methods, left, cluster, progress.say)
+    return draw_on_ray(base, methods, left, cluster, texts, progress.say)
 
 
 def _room(folder: Path, progress: Progress) -> None:
@@ -152,7 +154,7 @@ def _room(folder: Path, progress: Progress) -> None:
     free = shutil.disk_usage(folder).free
     if need > free:
         raise SweepError(
-            f"{folder}: the pictures to come take about {need / 1e9:.2f} GB, {free / 1e9:.2f} GB are free; "
+            f"{folder}: the pictures to come take about {need / 1e6:,.1f} MB, {free / 1e6:,.1f} MB are free; "
             "make room, and give the same command again"
         )
 

@@ -1,6 +1,7 @@
 """Tiny random checkpoints of the pipelines that the model entries name: the same classes, built from code."""
 
 import pytest
+import small_run
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -204,3 +205,11 @@ def tiny(checkpoints):
         return entry.model_copy(update={"hub": str(folder), "resolution": TINY, "lora": lora, **changes})
 
     return shrunk
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """The small run, uninterrupted; not to be changed."""
+    folder = tmp_path_factory.mktemp("sweep") / "gallery"
+    assert small_run.run(folder).new == small_run.TOTAL
+    return folder

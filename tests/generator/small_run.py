@@ -51,6 +51,25 @@ class SlowPipeline(Pipeline):
         return super().__call__(*arguments, **named)
 
 
+class ReadingPipeline(Pipeline):
+    """Has its texts encoded beforehand, and tells in a file which ones."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, file):
+        super().__init__()
+        self.file, self.components = file, {"text_encoder": torch.nn.Identity()}
+
+
+def encode(pipeline, base, texts):
+    with Path(pipeline.file).open("a") as stream:
+        stream.writelines(f"{text}\n" for text in texts)
+    return {"prompt": torch.tensor([[float(text.split()[1])] for text in texts])}
+
+
+sweep.conditions.ENCODERS[ReadingPipeline] = encode
+
+
 class TooLargePipeline(Pipeline):
     """Needs more memory than there is."""
 
@@ -71,6 +90,12 @@ def method(id_, tint=0.0, **changes):
 
 
 METHODS = [method("plain"), method("red", 0.5)]
+TOTAL = len(METHODS) * len(PROMPTS)
+
+
+def files(folder):
+    """The bytes of every picture, by name."""
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in Path(folder).glob("images/**/*.png")}
 
 
 def run(folder, methods=METHODS, prompts=PROMPTS, base=None, **settings):

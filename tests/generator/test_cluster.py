@@ -1,13 +1,13 @@
 """A run on a local Ray cluster of two nodes, one of which is killed on the way."""
 
-import importlib.util
+import functools
 import os
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+import small_run as small
 
 from generator import sweep
 from study import gallery
@@ -15,15 +15,6 @@ from study import gallery
 ray = pytest.importorskip("ray", reason="the extra [cluster] is not installed")
 HERE = Path(__file__).parent
 pytestmark = [pytest.mark.cluster, pytest.mark.filterwarnings("ignore")]
-
-spec = importlib.util.spec_from_file_location("small_run", HERE / "small_run.py")
-small = importlib.util.module_from_spec(spec)
-sys.modules["small_run"] = small  # the workers import it by this name
-spec.loader.exec_module(small)
-
-
-def files(folder):
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.glob("images/**/*.png")}
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +25,7 @@ def cluster():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE.parents[1]), str(HERE)]))
+        patch.setenv("RAY_worker_niceness", "0")  # the workers of a busy machine would starve
         made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
         nodes = [made.add_node(num_cpus=1) for _ in range(2)]
         ray.init(address=made.address, log_to_driver=False)
@@ -45,6 +37,16 @@ def cluster():
 def test_what_goes_wrong_on_a_node_is_told_as_if_it_were_here(cluster, tmp_path):
     with pytest.raises(sweep.SweepError, match=r"(plain|red): out of memory with one picture at a time"):
         small.run(tmp_path / "g", base=small.model(load=small.TooLargePipeline), cluster="auto")
+
+
+def test_texts_are_encoded_once_for_all_nodes_and_methods(cluster, tmp_path):
+    base = small.model(load=functools.partial(small.ReadingPipeline, tmp_path / "encoded"))
+    assert small.run(tmp_path / "g", base=base, batch_size=2, cluster="auto").new == 14
+    encoded = (tmp_path / "encoded").read_text().splitlines()
+    assert sorted(encoded) == [prompt.text for prompt in small.PROMPTS]
+    small.run(tmp_path / "alone", batch_size=2)
+    assert small.files(tmp_path / "g") == small.files(tmp_path / "alone")
+    assert not (tmp_path / "g" / ".run" / "text").exists()
 
 
 def test_a_node_that_dies_costs_nothing_but_time(cluster, tmp_path, capsys):
@@ -68,6 +70,6 @@ def test_a_node_that_dies_costs_nothing_but_time(cluster, tmp_path, capsys):
     killer.join()
     assert killed[0] < 14, "the run was over before the node died"
     assert outcome.new == 14
-    assert files(tmp_path / "g") == files(tmp_path / "alone")
+    assert small.files(tmp_path / "g") == small.files(tmp_path / "alone")
     assert len(gallery.read_gallery(tmp_path / "g").images) == 14
     assert "a node is lost" in capsys.readouterr().err

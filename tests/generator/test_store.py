@@ -1,10 +1,9 @@
 """A gallery in an object store, against a local S3 server."""
 
-import importlib.util
 import shutil
-from pathlib import Path
 
 import pytest
+import small_run as small
 from click.testing import CliRunner
 
 from generator import sweep
@@ -15,10 +14,6 @@ from study import gallery
 moto = pytest.importorskip("moto.server", reason="moto, the local S3 server, is not installed")
 s3fs = pytest.importorskip("s3fs", reason="the extra [s3] is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore")
-
-spec = importlib.util.spec_from_file_location("small_run", Path(__file__).parent / "small_run.py")
-small = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(small)
 
 
 @pytest.fixture(scope="module")
