@@ -44,6 +44,8 @@ def open_database(url: str) -> Database:
         file = parsed.database or ""
         if parsed.get_backend_name() == "sqlite" and not (file.startswith("file:") or Path(file).is_file()):
             raise VotesError(f"{name}: no such database file")
+        if parsed.drivername in ("postgres", "postgresql"):  # the driver that comes with pairstudy[postgres]
+            parsed = parsed.set(drivername="postgresql+psycopg")
         engine = sa.create_engine(parsed, poolclass=sa.NullPool)
         found = tuple(column["name"] for column in sa.inspect(engine).get_columns(VIEW))
     except sa.exc.NoSuchTableError as error:

@@ -112,6 +112,10 @@ def test_bad_input_is_one_line_and_exit_2(run, tmp_path, five):
     refused(run("compute", "short.csv", "--out", "r.csv"), "short.csv: no column winner")
     refused(run("compute", "gone.csv"), "gone.csv: No such file")
     refused(run("compute", "sqlite:///gone.db"), "no such database file")
+    for scheme in ("postgres", "postgresql"):
+        refused(
+            run("compute", f"{scheme}://me:topsecret@127.0.0.1:1/x"), f"{scheme}://127.0.0.1:1/x", "psycopg"
+        )
     refused(run("compute", "votes.csv", "--out", "r.docx"), "r.docx", ".tex")
     refused(run("compute", "votes.csv", "--bootstrap", 0, "--out", "gone/r.csv"), "gone", "No such file")
     refused(run("compute", "votes.csv", "--sizes", "sizes.csv"), "sizes.csv, line 2", "'big'")
