@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.text import Text
 
 INK, PALE = "#222222", "#5a5a5a"
+Box = tuple[float, float, float, float]
+FAR = 16  # points; names farther from their point than this get a line back to it
 
 
 def place_labels(
@@ -33,15 +35,7 @@ def place_labels(
     figure.draw_without_rendering()  # lays out the axes, so that pixels are where they will be
     points = ax.transData.transform(np.column_stack([size, rating]))
     unit = figure.dpi / 72  # pixels in a point
-    taken = [(_box(x, y, 5 * unit, 5 * unit), 3.0) for x, y in points]
-    corners = ax.transData.transform(front)
-    for (x0, y0), (x1, y1) in itertools.pairwise(corners):
-        taken.append(((x0, y0 - 2.5 * unit, x1, y0 + 2.5 * unit), 1.0))
-        taken.append(((x1 - 2.5 * unit, y0, x1 + 2.5 * unit, y1), 1.0))
-    for (x, _), bottom, top in zip(points, low, high, strict=True):
-        if not math.isnan(bottom):
-            ends = ax.transData.transform([(1, bottom), (1, top)])[:, 1]
-            taken.append(((x - 3 * unit, ends[0], x + 3 * unit, ends[1]), 3.0))
+    taken = _drawn(ax, points, low, high, front, unit)
     inside = ax.get_window_extent()
     distance = np.linalg.norm(points[:, None] - points[None], axis=2)
     crowding = np.sort(distance, axis=1)[:, 1] if len(points) > 1 else distance[:, 0]
@@ -86,8 +80,19 @@ def place_labels(
             ax.plot(*ends.T, color="#999999", lw=0.7, zorder=2.5)
 
 
-Box = tuple[float, float, float, float]
-FAR = 16  # points; names farther from their point than this get a line back to it
+def _drawn(
+    ax: "Axes", points: np.ndarray, low: np.ndarray, high: np.ndarray, front: np.ndarray, unit: float
+) -> list[tuple[Box, float]]:
+    """What is there before the names, points, front and bars, with how bad it is to cover a pixel of it."""
+    taken = [(_box(x, y, 5 * unit, 5 * unit), 3.0) for x, y in points]
+    for (x0, y0), (x1, y1) in itertools.pairwise(ax.transData.transform(front)):
+        taken.append(((x0, y0 - 2.5 * unit, x1, y0 + 2.5 * unit), 1.0))
+        taken.append(((x1 - 2.5 * unit, y0, x1 + 2.5 * unit, y1), 1.0))
+    for (x, _), bottom, top in zip(points, low, high, strict=True):
+        if not math.isnan(bottom):
+            ends = ax.transData.transform([(1, bottom), (1, top)])[:, 1]
+            taken.append(((x - 3 * unit, ends[0], x + 3 * unit, ends[1]), 3.0))
+    return taken
 
 
 def _nearest(x: float, y: float, box: Box) -> tuple[float, float]:

@@ -45,7 +45,7 @@ class Plan:
         return (
             f"{self.votes} votes on each pair ({self.total} in all, {self.methods} methods) find a gap of "
             f"{self.gap:.4g} Elo points with power {self.power:.3g} at alpha {self.alpha:g}, two-sided; "
-            f"{self.ties:.0%} ties, design effect {self.design_effect:g}."
+            f"{100 * self.ties:.0f} % ties, design effect {self.design_effect:g}."
         )
 
 

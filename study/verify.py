@@ -35,6 +35,8 @@ from study.schema import (
 from study.store import Store
 
 BATCH = 2000
+# What the event of an assignment and its row call alike.
+TOLD = ("position", "kind", "protocol", "repeat_of", "first_left", "expires")
 
 
 class VerifyError(Exception):
@@ -155,16 +157,11 @@ def _rebuild(session: Session, voter: Voter, events: Iterable[Event], cells: dic
             if cell is None or {body["left"], body["right"]} != {cell.image_1, cell.image_2}:
                 raise VerifyError(f"{place}: its images are not those of cell {body['cell']}")
             built.trials[event.trial_id] = {
+                **{name: body[name] for name in TOLD},
                 "cell_id": body["cell"],
-                "position": body["position"],
                 "left_image": body["left"],
                 "right_image": body["right"],
-                "kind": body["kind"],
-                "protocol": body["protocol"],
-                "repeat_of": body["repeat_of"],
-                "first_left": body["first_left"],
                 "state": "open",
-                "expires": body["expires"],
             }
             fault = replay(protocol_of(session, voter.protocol), voter.id, voter.trials, body)
             if fault:
@@ -176,21 +173,10 @@ def _rebuild(session: Session, voter: Voter, events: Iterable[Event], cells: dic
         if event.event == "renewed":
             trial["expires"] = body["expires"]
         elif event.event == "voted":
-            late = body["late"]
-            if trial["expires"] is not None and late != (event.at > trial["expires"]):
-                raise VerifyError(f"{place}: late is {late}, but the lease says otherwise")
+            if trial["expires"] is not None and body["late"] != (event.at > trial["expires"]):
+                raise VerifyError(f"{place}: late is {body['late']}, but the lease says otherwise")
             trial["state"] = "voted"
-            shown = body["display"]
-            built.votes[body["vote_id"]] = {
-                **{name: body[name] for name in ("question", "winner", "rt_ms")},
-                "trial_id": event.trial_id,
-                "display": None if shown is None else json.dumps(shown, sort_keys=True),
-                "at": event.at,
-                "late": late,
-                "supersedes": body["supersedes"],
-                "undone_by": None,
-                "event_id": event.id,
-            }
+            built.votes[body["vote_id"]] = _vote(event)
         elif event.event == "undone":
             trial.update(state="reopened", expires=body["expires"])
             for vote in body["votes"]:
@@ -208,6 +194,19 @@ def _rebuild(session: Session, voter: Voter, events: Iterable[Event], cells: dic
                     "reason": body["reason"],
                 }
     return built
+
+
+def _vote(event: Event) -> dict[str, Any]:
+    """The row of a vote, as its event has it."""
+    shown = event.body["display"]
+    return {
+        **{name: event.body[name] for name in ("question", "winner", "rt_ms", "late", "supersedes")},
+        "trial_id": event.trial_id,
+        "display": None if shown is None else json.dumps(shown, sort_keys=True),
+        "at": event.at,
+        "undone_by": None,
+        "event_id": event.id,
+    }
 
 
 def _compare_trials(session: Session, voter: Voter, rebuilt: Rebuilt) -> None:
