@@ -9,17 +9,16 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from study.chain import Held, holding, record
 from study.config import Protocol
-from study.gate import OPEN, PAUSED, standing
+from study.gate import OPEN, PAUSED, after
 from study.leases import reclaim, renew, settle, unsettle
 from study.own_trials import RefusedError, open_trials, own_trial, quota_of, set_state
 from study.protocols import protocol_of
-from study.schema import Assignment, Cell, Event, Quota, Vote, table
+from study.schema import table
 from study.store import Store
 from study.trials import Trial, hand_out
 
@@ -27,9 +26,11 @@ WINNER_OF_SIDE = {"left": "model_a", "right": "model_b", "tie": "tie", "both_bad
 UNDO = 2  # a vote can be taken back while it is one of so many last ones
 RECLAIM = 10  # a voter's page looks for lapsed leases, and so does each tenth trial given to them
 
-cells, votes = table("cells"), table("votes")
+assignments, cells, events = table("assignments"), table("cells"), table("events")
+quotas, votes = table("quotas"), table("votes")
 
 ADD_VOTE = insert(votes)
+TRIAL_OF_VOTE = select(votes.c.trial_id).where(votes.c.vote_id == bindparam("vote"))
 COUNT = update(cells).where(cells.c.id == bindparam("cell")).values(votes=cells.c.votes + bindparam("step"))
 
 
@@ -77,8 +78,8 @@ class Answers:
 
 def current(store: Store, voter_id: str) -> Ballot:
     """The voter's open trials, topped up, their lapsed leases renewed."""
-    with holding(store, voter_id) as (session, voter):
-        return ballot_of(session, voter, open_trials(session, voter), fresh=True)
+    with holding(store, voter_id) as (db, voter):
+        return ballot_of(db, voter, open_trials(db, voter), fresh=True)
 
 
 def answer(store: Store, voter_id: str, trial_id: str, answers: Answers) -> Ballot:
@@ -92,15 +93,15 @@ def answer(store: Store, voter_id: str, trial_id: str, answers: Answers) -> Ball
         names a vote on another trial.
     """
     try:
-        with holding(store, voter_id) as (session, voter):
-            _check(protocol_of(session, voter.protocol), answers)
-            waiting = open_trials(session, voter)
+        with holding(store, voter_id) as (db, voter):
+            _check(protocol_of(db, voter.protocol), answers)
+            waiting = open_trials(db, voter)
             trial = waiting.pop(trial_id, None)
             if trial is None:
-                _must_be_stored(session, voter, trial_id, answers)
+                _must_be_stored(db, voter, trial_id, answers)
             else:
-                _store(session, voter, trial, answers)
-            ballot = ballot_of(session, voter, waiting)
+                _store(db, voter, trial, answers)
+            ballot = ballot_of(db, voter, waiting)
     except IntegrityError:
         # The id names a vote already: the database has the last word.
         if not _is_stored(store, trial_id, answers):
@@ -119,31 +120,31 @@ def undo(store: Store, voter_id: str, trial_id: str, vote_id: str) -> Ballot:
     RefusedError
         foreign_trial, undo_not_allowed (403), unknown_trial, unknown_vote (404), too_late_to_undo (409).
     """
-    with holding(store, voter_id) as (session, voter):
-        _take_back(session, voter, trial_id, vote_id)
-        return ballot_of(session, voter, open_trials(session, voter))
+    with holding(store, voter_id) as (db, voter):
+        _take_back(db, voter, trial_id, vote_id)
+        return ballot_of(db, voter, open_trials(db, voter))
 
 
-def _must_be_stored(session: Session, voter: Held, trial_id: str, answers: Answers) -> None:
+def _must_be_stored(db: Connection, voter: Held, trial_id: str, answers: Answers) -> None:
     """Answers to a trial that waits for none: sent again, or refused."""
-    own_trial(session, voter, trial_id)
-    first = session.get(Vote, answers.row_id(answers.given[0].question))
-    if first is None or first.trial_id != trial_id:
-        raise RefusedError("already_answered" if first is None else "vote_id_taken", 409)
+    own_trial(db, voter, trial_id)
+    voted_on = db.scalar(TRIAL_OF_VOTE, {"vote": answers.row_id(answers.given[0].question)})
+    if voted_on != trial_id:
+        raise RefusedError("already_answered" if voted_on is None else "vote_id_taken", 409)
 
 
-def _store(session: Session, voter: Held, trial: Any, answers: Answers) -> None:
+def _store(db: Connection, voter: Held, trial: Any, answers: Answers) -> None:
     now = time.time()
     quota = quota_of(trial)
-    late = settle(session, quota, trial, now) if quota else False
+    late = settle(db, quota, trial, now) if quota else False
     for given in answers.given:
-        _add_vote(session, voter, trial, answers, given, late, now)
-    set_state(session, trial.trial_id, "voted")
-    _count(session, trial, 1)
+        _add_vote(db, voter, trial, answers, given, late, now)
+    set_state(db, trial.trial_id, "voted")
+    _count(db, trial, 1)
 
 
 def _add_vote(
-    session: Session, voter: Held, trial: Any, answers: Answers, given: Answer, late: bool, now: float
+    db: Connection, voter: Held, trial: Any, answers: Answers, given: Answer, late: bool, now: float
 ) -> None:
     body = {
         "vote_id": answers.row_id(given.question),
@@ -152,21 +153,21 @@ def _add_vote(
         "rt_ms": given.rt_ms,
         "display": answers.display,
         "late": late,
-        "supersedes": _superseded(session, trial.trial_id, given) if trial.state == "reopened" else None,
+        "supersedes": _superseded(db, trial.trial_id, given) if trial.state == "reopened" else None,
     }
-    event = record(session, voter, trial.trial_id, "voted", now, body)
+    event = record(db, voter, trial.trial_id, "voted", now, body)
     shown = None if answers.display is None else json.dumps(answers.display, sort_keys=True)
     row = {**body, "display": shown, "trial_id": trial.trial_id, "event_id": event, "at": now}
-    session.execute(ADD_VOTE, row)
+    db.execute(ADD_VOTE, row)
 
 
-def _superseded(session: Session, trial_id: str, given: Answer) -> str | None:
+def _superseded(db: Connection, trial_id: str, given: Answer) -> str | None:
     """The vote that was taken back before this one."""
-    return session.scalar(
-        select(Vote.vote_id)
-        .join(Event, Event.id == Vote.event_id)
-        .where(Vote.trial_id == trial_id, Vote.question == given.question)
-        .order_by(Event.seq.desc())
+    return db.scalar(
+        select(votes.c.vote_id)
+        .join(events, events.c.id == votes.c.event_id)
+        .where(votes.c.trial_id == trial_id, votes.c.question == given.question)
+        .order_by(events.c.seq.desc())
         .limit(1)
     )
 
@@ -182,29 +183,29 @@ def _check(protocol: Protocol, answers: Answers) -> None:
 def _is_stored(store: Store, trial_id: str, answers: Answers) -> bool:
     """Whether a vote of that id was given to this very trial; RefusedError if to another."""
     with store.read() as session:
-        vote = session.get(Vote, answers.row_id(answers.given[0].question))
-    if vote is not None and vote.trial_id != trial_id:
+        voted_on = session.scalar(TRIAL_OF_VOTE, {"vote": answers.row_id(answers.given[0].question)})
+    if voted_on not in (None, trial_id):
         raise RefusedError("vote_id_taken", 409) from None
-    return vote is not None
+    return voted_on is not None
 
 
-def _take_back(session: Session, voter: Held, trial_id: str, vote_id: str) -> None:
-    trial = own_trial(session, voter, trial_id)
-    protocol = protocol_of(session, voter.protocol)
+def _take_back(db: Connection, voter: Held, trial_id: str, vote_id: str) -> None:
+    trial = own_trial(db, voter, trial_id)
+    protocol = protocol_of(db, voter.protocol)
     if not protocol.page.undo:
         raise RefusedError("undo_not_allowed", 403)
-    votes = session.scalars(select(Vote).where(Vote.trial_id == trial_id)).all()
-    named = [vote for vote in votes if vote_id in (vote.vote_id, vote.vote_id.rpartition(".")[0])]
+    cast = db.execute(select(votes.c.vote_id, votes.c.undone_by).where(votes.c.trial_id == trial_id))
+    named = [vote for vote in cast if vote_id in (vote.vote_id, vote.vote_id.rpartition(".")[0])]
     if not named:
         raise RefusedError("unknown_vote", 404)
     if named[0].undone_by is not None:
         return  # sent again
-    last = session.scalars(
-        select(Vote.trial_id)
-        .join(Event, Event.id == Vote.event_id)
-        .where(Event.voter_id == voter.id, Vote.undone_by.is_(None))
-        .group_by(Vote.trial_id)
-        .order_by(func.max(Event.seq).desc())
+    last = db.scalars(
+        select(votes.c.trial_id)
+        .join(events, events.c.id == votes.c.event_id)
+        .where(events.c.voter_id == voter.id, votes.c.undone_by.is_(None))
+        .group_by(votes.c.trial_id)
+        .order_by(func.max(events.c.seq).desc())
         .limit(UNDO)
     ).all()
     if trial_id not in last:
@@ -214,78 +215,81 @@ def _take_back(session: Session, voter: Held, trial_id: str, vote_id: str) -> No
     quota = quota_of(trial)
     if quota:
         expires = now + 60 * protocol.quota.lease_minutes
-        unsettle(session, quota)
-    body = {"votes": [vote.vote_id for vote in named], "expires": expires}
-    event = record(session, voter, trial_id, "undone", now, body)
-    for vote in named:
-        vote.undone_by = event
-    set_state(session, trial_id, "reopened", expires)
-    _count(session, trial, -1)
+        unsettle(db, quota)
+    taken_back = [vote.vote_id for vote in named]
+    body = {"votes": taken_back, "expires": expires}
+    event = record(db, voter, trial_id, "undone", now, body)
+    db.execute(update(votes).where(votes.c.vote_id.in_(taken_back)).values(undone_by=event))
+    set_state(db, trial_id, "reopened", expires)
+    _count(db, trial, -1)
 
 
-def _count(session: Session, trial: Any, step: int) -> None:
+def _count(db: Connection, trial: Any, step: int) -> None:
     """Count an answer in its cell; a repeat is no further vote on it."""
     if trial.kind != "repeat":
-        session.execute(COUNT, {"cell": trial.cell_id, "step": step})
+        db.execute(COUNT, {"cell": trial.cell_id, "step": step})
 
 
-def ballot_of(session: Session, voter: Held, waiting: dict[str, Any], fresh: bool = False) -> Ballot:
+def ballot_of(db: Connection, voter: Held, waiting: dict[str, Any], fresh: bool = False) -> Ballot:
     """The ballot of a voter whose trials `waiting` are open, topped up, lapsed leases renewed.
 
     fresh  whether no quota was changed in this transaction before, so that one may be waited for
     """
-    protocol, now = protocol_of(session, voter.protocol), time.time()
+    protocol, now = protocol_of(db, voter.protocol), time.time()
     trials = [
         Trial(row.trial_id, row.position, row.text, row.width, row.height, row.kind == "practice")
         for row in waiting.values()
     ]
-    gate, before = standing(session) if voter.given < voter.trials else OPEN, voter.given
+    gate, before = after(voter.turn) if voter.given < voter.trials else OPEN, voter.given
     if gate == OPEN:
-        _top_up(session, voter, protocol, trials, now, wait=fresh)
+        _top_up(db, voter, protocol, trials, now, wait=fresh)
     for row in waiting.values():
         if row.kind == "main" and (row.expires is None or row.expires < now):
-            _renew(session, voter, protocol, row, now)
+            _renew(db, voter, protocol, row, now)
     look = fresh or not trials or before // RECLAIM < voter.given // RECLAIM
-    if look and reclaim(session, now) and not trials and gate == OPEN:
-        _top_up(session, voter, protocol, trials, now)
-    busy = not trials and gate == OPEN and voter.given < voter.trials and _has_room(session, voter, protocol)
+    if look and reclaim(db, now) and not trials and gate == OPEN:
+        _top_up(db, voter, protocol, trials, now)
+    busy = not trials and gate == OPEN and voter.given < voter.trials and _has_room(db, voter, protocol)
     return Ballot(voter.given - len(trials), voter.trials, trials, busy, paused=gate == PAUSED)
 
 
 def _top_up(
-    session: Session, voter: Held, protocol: Protocol, trials: list[Trial], now: float, wait: bool = False
+    db: Connection, voter: Held, protocol: Protocol, trials: list[Trial], now: float, wait: bool = False
 ) -> None:
     """Hand out trials up to the one on the screen and `prefetch` more."""
     while len(trials) < 1 + protocol.prefetch and voter.given < voter.trials:
-        trial = hand_out(session, voter, protocol, now, wait)
+        trial = hand_out(db, voter, protocol, now, wait)
         if trial is None:
             break
         wait = False  # from now on this transaction holds a quota
         trials.append(trial)
 
 
-def _renew(session: Session, voter: Held, protocol: Protocol, row: Any, now: float) -> None:
+def _renew(db: Connection, voter: Held, protocol: Protocol, row: Any, now: float) -> None:
     """Let a trial that the voter still has hold a place again, if there is one; else it will be late."""
-    if not renew(session, row.quota_id, row.first_left, row.expires is not None, protocol.quota.votes):
+    if not renew(db, row.quota_id, row.first_left, row.expires is not None, protocol.quota.votes):
         return
     expires = now + 60 * protocol.quota.lease_minutes
-    changed = session.execute(
-        update(Assignment)
-        .where(Assignment.trial_id == row.trial_id, Assignment.expires.is_not_distinct_from(row.expires))
+    changed = db.execute(
+        update(assignments)
+        .where(
+            assignments.c.trial_id == row.trial_id, assignments.c.expires.is_not_distinct_from(row.expires)
+        )
         .values(expires=expires)
-        .returning(Assignment.trial_id)
-        .execution_options(synchronize_session=False)
+        .returning(assignments.c.trial_id)
     ).first()
     if changed:  # else somebody gave the place back just now; the next request will look again
-        record(session, voter, row.trial_id, "renewed", now, {"expires": expires})
+        record(db, voter, row.trial_id, "renewed", now, {"expires": expires})
 
 
-def _has_room(session: Session, voter: Held, protocol: Protocol) -> bool:
+def _has_room(db: Connection, voter: Held, protocol: Protocol) -> bool:
     """Whether a pair that the voter has not seen wants votes, whoever is changing its quota just now."""
-    seen = exists().where(Assignment.voter_id == voter.id, Assignment.cell_id == Cell.id)
+    seen = exists().where(assignments.c.voter_id == voter.id, assignments.c.cell_id == cells.c.id)
     room = (
-        select(Cell.id).join(Quota, Quota.id == Cell.quota_id).where(Quota.protocol == voter.protocol, ~seen)
+        select(cells.c.id)
+        .join(quotas, quotas.c.id == cells.c.quota_id)
+        .where(quotas.c.protocol == voter.protocol, ~seen)
     )
     if protocol.quota.votes:
-        room = room.where(Quota.load < protocol.quota.votes)
-    return session.scalar(room.limit(1)) is not None
+        room = room.where(quotas.c.load < protocol.quota.votes)
+    return db.scalar(room.limit(1)) is not None

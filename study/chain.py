@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from study.schema import Decision, Event, table
@@ -23,7 +23,7 @@ from study.store import Store
 START = ""  # what stands before the first link
 DECIDING = 0x64656369  # the number of the lock on the end of the decisions, in one study's database
 
-events, voters = table("events"), table("voters")
+decisions, events, voters = table("decisions"), table("events"), table("voters")
 
 
 class NoVoterError(LookupError):
@@ -40,19 +40,30 @@ class Held:
     given: int
     seq: int
     head: str
+    turn: str | None = None  # what the researcher decided last about who may go on (study.gate)
 
 
+TURNS = ("paused", "resumed", "closed")
+LAST_TURN = (
+    select(decisions.c.decision)
+    .where(or_(*(decisions.c.decision == turn for turn in TURNS)))
+    .order_by(decisions.c.seq.desc())
+    .limit(1)
+)
 HOLD = (
-    select(*(voters.c[name] for name in Held.__dataclass_fields__))
+    select(
+        *(voters.c[name] for name in ("id", "protocol", "trials", "given", "seq", "head")),
+        LAST_TURN.scalar_subquery().label("turn"),
+    )
     .where(voters.c.id == bindparam("voter"), voters.c.withdrawn.is_(None))
-    .with_for_update()
+    .with_for_update(of=voters)
 )
 WRITE_BACK = update(voters).where(voters.c.id == bindparam("voter"))
 APPEND = insert(events).returning(events.c.id)
 
 
 @contextmanager
-def holding(store: Store, voter_id: str) -> Iterator[tuple[Session, Held]]:
+def holding(store: Store, voter_id: str) -> Iterator[tuple[Connection, Held]]:
     """A transaction that begins with a voter's row locked: two requests of one voter take turns.
 
     Raises
@@ -60,16 +71,16 @@ def holding(store: Store, voter_id: str) -> Iterator[tuple[Session, Held]]:
     NoVoterError
         If there is no such voter, or they withdrew.
     """
-    with store.write() as session:
-        row = session.execute(HOLD, {"voter": voter_id}).first()
+    with store.change() as db:
+        row = db.execute(HOLD, {"voter": voter_id}).first()
         if row is None:
             raise NoVoterError(voter_id)
-        voter = Held(*row)
+        voter = Held(**row._mapping)
         before = voter.seq
-        yield session, voter
+        yield db, voter
         if voter.seq != before:
             now = {"given": voter.given, "seq": voter.seq, "head": voter.head}
-            session.execute(WRITE_BACK, {"voter": voter_id, **now})
+            db.execute(WRITE_BACK, {"voter": voter_id, **now})
 
 
 def canonical(value: Any) -> str:
@@ -93,9 +104,7 @@ def decision_hash(decision: Decision) -> str:
     return digest({name: getattr(decision, name) for name in ("seq", "decision", "at", "body", "previous")})
 
 
-def record(
-    session: Session, voter: Held, trial_id: str, event: str, at: float, body: Mapping[str, Any]
-) -> int:
+def record(db: Connection, voter: Held, trial_id: str, event: str, at: float, body: Mapping[str, Any]) -> int:
     """Append an event to the chain of a voter who is held; returns its id."""
     voter.seq += 1
     row = {
@@ -108,7 +117,7 @@ def record(
         "previous": voter.head,
     }
     voter.head = digest(row)
-    return int(session.execute(APPEND, row).scalar_one())
+    return int(db.execute(APPEND, row).scalar_one())
 
 
 def hold_decisions(session: Session) -> None:

@@ -8,16 +8,17 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from sqlalchemy import Connection, insert, select
 
 from study.ballot import Ballot, ballot_of, current
 from study.chain import Held, digest, holding, record
 from study.leases import release
 from study.own_trials import RefusedError, open_trials, own_trial, quota_of, set_state
 from study.protocols import protocol_of
-from study.schema import WAITING, Event, Report
+from study.schema import WAITING, table
 from study.store import Store
+
+events, reports = table("events"), table("reports")
 
 
 def skip(store: Store, voter_id: str, trial_id: str, skip_id: str, reason: str) -> Ballot:
@@ -31,12 +32,12 @@ def skip(store: Store, voter_id: str, trial_id: str, skip_id: str, reason: str) 
         foreign_trial, skip_not_allowed (403), unknown_trial (404); already_answered (409) when the trial
         ended in another way.
     """
-    with holding(store, voter_id) as (session, voter):
-        trial = own_trial(session, voter, trial_id)
-        if not protocol_of(session, voter.protocol).page.skip:
+    with holding(store, voter_id) as (db, voter):
+        trial = own_trial(db, voter, trial_id)
+        if not protocol_of(db, voter.protocol).page.skip:
             raise RefusedError("skip_not_allowed", 403)
-        _end(session, voter, trial, "skipped", time.time(), {"id": skip_id, "reason": reason})
-        ballot = ballot_of(session, voter, open_trials(session, voter))
+        _end(db, voter, trial, "skipped", time.time(), {"id": skip_id, "reason": reason})
+        ballot = ballot_of(db, voter, open_trials(db, voter))
     return current(store, voter_id) if ballot.busy else ballot
 
 
@@ -51,32 +52,32 @@ def report(store: Store, voter_id: str, trial_id: str, report_id: str, side: str
         foreign_trial (403), unknown_trial (404); already_answered (409) when the trial ended in another way.
     """
     now = time.time()
-    with holding(store, voter_id) as (session, voter):
-        trial = own_trial(session, voter, trial_id)
+    with holding(store, voter_id) as (db, voter):
+        trial = own_trial(db, voter, trial_id)
         image = trial.left_image if side == "left" else trial.right_image
         words = digest(reason) if reason else None
         body = {"id": report_id, "side": side, "image": image, "reason": words}
-        event = _end(session, voter, trial, "reported", now, body)
+        event = _end(db, voter, trial, "reported", now, body)
         if event is not None:
             told = {"side": side, "image_id": image, "reason": reason or None, "at": now}
-            session.add(Report(trial_id=trial_id, event_id=event, **told))
-        ballot = ballot_of(session, voter, open_trials(session, voter))
+            db.execute(insert(reports), {"trial_id": trial_id, "event_id": event, **told})
+        ballot = ballot_of(db, voter, open_trials(db, voter))
     return current(store, voter_id) if ballot.busy else ballot
 
 
 def _end(
-    session: Session, voter: Held, trial: Any, how: str, now: float, body: Mapping[str, Any]
+    db: Connection, voter: Held, trial: Any, how: str, now: float, body: Mapping[str, Any]
 ) -> int | None:
     """Close a trial and record it, returning the event's id; None if this very request did so before."""
     if trial.state not in WAITING:
-        before = session.scalar(
-            select(Event.body).where(Event.trial_id == trial.trial_id, Event.event == how)
+        before = db.scalar(
+            select(events.c.body).where(events.c.trial_id == trial.trial_id, events.c.event == how)
         )
         if before is None or before["id"] != body["id"]:
             raise RefusedError("already_answered", 409)
         return None
     quota = quota_of(trial)
     if quota:
-        release(session, quota, trial)
-    set_state(session, trial.trial_id, how)
-    return record(session, voter, trial.trial_id, how, now, body)
+        release(db, quota, trial)
+    set_state(db, trial.trial_id, how)
+    return record(db, voter, trial.trial_id, how, now, body)

@@ -6,17 +6,13 @@ in, and voters get no further pair. Either way, answers to pairs that were given
 
 import time
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from study.chain import decide, hold_decisions
-from study.schema import Decision
+from study.chain import LAST_TURN, TURNS, decide, hold_decisions
 from study.store import Store
 
 OPEN, PAUSED, CLOSED = "open", "paused", "closed"
-AFTER = {"paused": PAUSED, "resumed": OPEN, "closed": CLOSED}  # decision → what the study is then
-
-LAST = select(Decision.decision).where(Decision.decision.in_(AFTER)).order_by(Decision.seq.desc()).limit(1)
+AFTER = dict(zip(TURNS, (PAUSED, OPEN, CLOSED), strict=True))  # decision → what the study is then
 
 
 class ShutError(Exception):
@@ -30,7 +26,12 @@ class ShutError(Exception):
 
 def standing(session: Session) -> str:
     """OPEN, PAUSED or CLOSED."""
-    return AFTER.get(session.scalar(LAST) or "resumed", OPEN)
+    return after(session.scalar(LAST_TURN))
+
+
+def after(turn: str | None) -> str:
+    """What the study is after the last decision about it, or after none."""
+    return OPEN if turn is None else AFTER[turn]
 
 
 def turn(store: Store, decision: str) -> bool:

@@ -8,7 +8,7 @@ when somebody else holds them: so no two transactions wait for each other.
 
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import Connection, bindparam, func, select, update
 from sqlalchemy.orm import Session
 
 from study.schema import Quota, table
@@ -34,48 +34,48 @@ LAPSED = (
 END_LEASE = update(assignments).where(assignments.c.trial_id == bindparam("trial")).values(expires=None)
 
 
-def take(session: Session, quota_id: int, first_left: bool) -> None:
+def take(db: Connection, quota_id: int, first_left: bool) -> None:
     """One more live lease; the caller has locked the quota."""
-    _change(session, quota_id, load=1, lefts=int(first_left))
+    _change(db, quota_id, load=1, lefts=int(first_left))
 
 
-def settle(session: Session, quota_id: int, trial: Any, now: float) -> bool:
+def settle(db: Connection, quota_id: int, trial: Any, now: float) -> bool:
     """Turn a trial's lease, which the caller ends, into a vote, and say whether it came late."""
     held = trial.expires is not None
-    _change(session, quota_id, votes=1, load=0 if held else 1, lefts=int(trial.first_left and not held))
+    _change(db, quota_id, votes=1, load=0 if held else 1, lefts=int(trial.first_left and not held))
     return not held or trial.expires < now
 
 
-def unsettle(session: Session, quota_id: int) -> None:
+def unsettle(db: Connection, quota_id: int) -> None:
     """Turn a vote that was taken back into a lease again, which the caller begins."""
-    _change(session, quota_id, votes=-1)
+    _change(db, quota_id, votes=-1)
 
 
-def release(session: Session, quota_id: int, trial: Any) -> None:
+def release(db: Connection, quota_id: int, trial: Any) -> None:
     """Give back the place of a trial that ends without a vote; the caller ends the lease."""
     if trial.expires is not None:
-        _change(session, quota_id, load=-1, lefts=-int(trial.first_left))
+        _change(db, quota_id, load=-1, lefts=-int(trial.first_left))
 
 
-def renew(session: Session, quota_id: int, first_left: bool, held: bool, wanted: int) -> bool:
+def renew(db: Connection, quota_id: int, first_left: bool, held: bool, wanted: int) -> bool:
     """Whether a lapsed lease can go on: it still holds its place, or the quota has room for it."""
     if held:
         return True
-    room = select(Quota.id).where(Quota.id == quota_id).with_for_update(skip_locked=True)
+    room = select(quotas.c.id).where(quotas.c.id == quota_id).with_for_update(skip_locked=True)
     if wanted:
-        room = room.where(Quota.load < wanted)
-    if session.scalar(room) is None:
+        room = room.where(quotas.c.load < wanted)
+    if db.scalar(room) is None:
         return False
-    take(session, quota_id, first_left)
+    take(db, quota_id, first_left)
     return True
 
 
-def reclaim(session: Session, now: float) -> int:
+def reclaim(db: Connection, now: float) -> int:
     """Give back places whose leases have run out, some at a time; returns how many."""
-    lapsed = session.execute(LAPSED, {"now": now}).all()
+    lapsed = db.execute(LAPSED, {"now": now}).all()
     for trial_id, first_left, quota_id in lapsed:
-        session.execute(END_LEASE, {"trial": trial_id})
-        _change(session, quota_id, load=-1, lefts=-int(first_left))
+        db.execute(END_LEASE, {"trial": trial_id})
+        _change(db, quota_id, load=-1, lefts=-int(first_left))
     return len(lapsed)
 
 
@@ -91,6 +91,6 @@ def sides(session: Session, protocol: str) -> tuple[int, int, int]:
     return int(found[0] or 0), int(found[1] or 0), int(found[2] or 0)
 
 
-def _change(session: Session, quota_id: int, votes: int = 0, load: int = 0, lefts: int = 0) -> None:
+def _change(db: Connection, quota_id: int, votes: int = 0, load: int = 0, lefts: int = 0) -> None:
     more = {"more_votes": votes, "more_load": load, "more_lefts": lefts}
-    session.execute(CHANGE, {"quota": quota_id, **more})
+    db.execute(CHANGE, {"quota": quota_id, **more})

@@ -6,9 +6,8 @@ Statements that each answer needs are built once (see study.chain).
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import Connection, bindparam, or_, select, update
 from sqlalchemy.exc import NoResultFound
-from sqlalchemy.orm import Session
 
 from study.chain import Held
 from study.schema import WAITING, table
@@ -50,12 +49,12 @@ class RefusedError(Exception):
         self.code, self.status = code, status
 
 
-def open_trials(session: Session, voter: Held) -> dict[str, Any]:
+def open_trials(db: Connection, voter: Held) -> dict[str, Any]:
     """The trials that wait for their vote, by id, in order; locked."""
-    return {row.trial_id: row for row in session.execute(OPEN, {"voter": voter.id})}
+    return {row.trial_id: row for row in db.execute(OPEN, {"voter": voter.id})}
 
 
-def own_trial(session: Session, voter: Held, trial_id: str) -> Any:
+def own_trial(db: Connection, voter: Held, trial_id: str) -> Any:
     """The voter's own trial, whatever its state; locked.
 
     Raises
@@ -63,7 +62,7 @@ def own_trial(session: Session, voter: Held, trial_id: str) -> Any:
     RefusedError
         foreign_trial (403), unknown_trial (404).
     """
-    trial = session.execute(NAMED, {"trial": trial_id}).first()
+    trial = db.execute(NAMED, {"trial": trial_id}).first()
     if trial is None:
         raise RefusedError("unknown_trial", 404)
     if trial.voter_id != voter.id:
@@ -71,9 +70,9 @@ def own_trial(session: Session, voter: Held, trial_id: str) -> Any:
     return trial
 
 
-def set_state(session: Session, trial_id: str, state: str, expires: float | None = None) -> None:
+def set_state(db: Connection, trial_id: str, state: str, expires: float | None = None) -> None:
     """Change a trial's state and its lease."""
-    session.execute(SET_STATE, {"trial": trial_id, "state": state, "expires": expires})
+    db.execute(SET_STATE, {"trial": trial_id, "state": state, "expires": expires})
 
 
 def quota_of(trial: Any) -> int | None:
@@ -90,8 +89,8 @@ def shown_image(store: Store, voter_id: str, trial_id: str, side: str) -> str | 
     return str(getattr(shown, side)) if shown.voter_id == voter_id else None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _pictures(store: Store, trial_id: str) -> Any:
     """Whose a trial is and what stands on its sides; that never changes, and both sides are asked for."""
-    with store.engine.connect() as connection:
+    with store.engine.begin() as connection:  # ends with COMMIT, see Store.read
         return connection.execute(PICTURES, {"trial": trial_id}).one()

@@ -7,7 +7,7 @@ import json
 import time
 from dataclasses import dataclass
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import Connection, func, insert, select
 from sqlalchemy.orm import Session
 
 from study.chain import decide
@@ -31,7 +31,7 @@ class Version:
     new: bool = False
 
 
-def protocol_of(session: Session, hash_: str) -> Protocol:
+def protocol_of(session: Session | Connection, hash_: str) -> Protocol:
     """The protocol of a hash that the database holds."""
     if hash_ not in _known:
         body = session.scalars(select(ProtocolRow.body).where(ProtocolRow.hash == hash_)).one()

@@ -42,20 +42,33 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session that changes nothing."""
-        with Session(self.engine) as session:
+        """A session that changes nothing.
+
+        It ends with COMMIT all the same: at a ROLLBACK psycopg forgets all statements that it prepared, and
+        PostgreSQL would plan each anew.
+        """
+        with Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that is committed at the end, or rolled back when anything is raised."""
         with (
-            self.turn,
-            self.engine.connect().execution_options(writes=True) as connection,
+            self.change() as connection,
             Session(connection, expire_on_commit=False) as session,
             session.begin(),
         ):
             yield session
+
+    @contextmanager
+    def change(self) -> Iterator[Connection]:
+        """The same for statements on tables alone, which a session makes dearer by a quarter."""
+        with (
+            self.turn,
+            self.engine.connect().execution_options(writes=True) as connection,
+            connection.begin(),
+        ):
+            yield connection
 
     def close(self) -> None:
         """Close all connections."""

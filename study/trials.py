@@ -9,8 +9,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, bindparam, exists, insert, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, insert, select
 
 from study.chain import Held, record
 from study.config import Protocol
@@ -120,9 +119,7 @@ SIDES_OF_PAIR = SIDES_OF_KIND.where(
 GIVE = insert(assignments)
 
 
-def hand_out(
-    session: Session, voter: Held, protocol: Protocol, now: float, wait: bool = False
-) -> Trial | None:
+def hand_out(db: Connection, voter: Held, protocol: Protocol, now: float, wait: bool = False) -> Trial | None:
     """Give the voter their next trial, with a lease; None if there is nothing for them now.
 
     Within a transaction that holds the voter. `wait` if this may wait for a quota that others
@@ -130,10 +127,10 @@ def hand_out(
     """
     position = voter.given
     step = script(protocol, voter.id, voter.trials)[position]
-    choice = _choose(session, voter, protocol, position, step, wait)
+    choice = _choose(db, voter, protocol, position, step, wait)
     if choice is None:
         return None
-    sides = sides_so_far(session, voter.id, choice.cell)
+    sides = sides_so_far(db, voter.id, choice.cell)
     if choice.first_time is not None:
         first_left = not choice.first_time.first_left
     else:
@@ -150,10 +147,10 @@ def hand_out(
     }
     images_of_it = {"left_image": left, "right_image": right}
     row = {"trial_id": trial_id, "voter_id": voter.id, "cell_id": cell.id, "state": "open", "created": now}
-    session.execute(GIVE, {**row, **images_of_it, **told})
+    db.execute(GIVE, {**row, **images_of_it, **told})
     voter.given += 1
     if choice.quota_id is not None:
-        take(session, choice.quota_id, first_left)
+        take(db, choice.quota_id, first_left)
     body = {
         "cell": cell.id,
         "left": left,
@@ -167,52 +164,52 @@ def hand_out(
         "cell_votes": cell.votes,
         "sides_so_far": list(sides),
     }
-    record(session, voter, trial_id, "assigned", now, body)
+    record(db, voter, trial_id, "assigned", now, body)
     return Trial(trial_id, position, cell.text, cell.width, cell.height, cell.kind == "practice")
 
 
 def _choose(
-    session: Session, voter: Held, protocol: Protocol, position: int, step: Step, wait: bool
+    db: Connection, voter: Held, protocol: Protocol, position: int, step: Step, wait: bool
 ) -> Choice | None:
     """What the script says; a pair that counts where there is no such check (or nothing to repeat) left."""
     choice = None
     if step.kind == "repeat":
-        choice = choose_repeat(session, voter.id, position - protocol.checks.repeat_gap, step.draws[0])
+        choice = choose_repeat(db, voter.id, position - protocol.checks.repeat_gap, step.draws[0])
     elif step.kind != "main":
-        choice = choose_check(session, voter, step)
-    return choice or choose_cell(session, voter, protocol, step, wait)
+        choice = choose_check(db, voter, step)
+    return choice or choose_cell(db, voter, protocol, step, wait)
 
 
-def choose_cell(session: Session, voter: Held, protocol: Protocol, step: Step, wait: bool) -> Choice | None:
+def choose_cell(db: Connection, voter: Held, protocol: Protocol, step: Step, wait: bool) -> Choice | None:
     """A pair in a least-filled quota that has room, which this voter has not seen; its quota is locked.
 
     `step.draws[0]` chooses among equally filled quotas, `step.draws[1]` among the pairs of one.
     """
     wanted = protocol.quota.votes or NO_END
     asked = {"voter": voter.id, "protocol": voter.protocol, "wanted": wanted, "draw": step.draws[0]}
-    found = _first(session, [*FREE_QUOTA, WAITED_FOR] if wait else FREE_QUOTA, asked)
+    found = _first(db, [*FREE_QUOTA, WAITED_FOR] if wait else FREE_QUOTA, asked)
     if found is None:
         return None
     cell = found
     if protocol.quota.per == "category":  # one of many pairs
         pairs = {"voter": voter.id, "quota": found.quota_id, "draw": step.draws[1]}
-        cell = _first(session, PAIR_OF_QUOTA, pairs) or found
+        cell = _first(db, PAIR_OF_QUOTA, pairs) or found
     return Choice(cell, "main", found.quota_id, found.load, found.lefts)
 
 
-def choose_check(session: Session, voter: Held, step: Step) -> Choice | None:
+def choose_check(db: Connection, voter: Held, step: Step) -> Choice | None:
     """A check pair of the step's kind which this voter has not seen, the least answered first."""
     asked = {"voter": voter.id, "protocol": voter.protocol, "kind": step.kind, "draw": step.draws[0]}
-    cell = _first(session, CHECK, asked)
+    cell = _first(db, CHECK, asked)
     return None if cell is None else Choice(cell, step.kind)
 
 
-def choose_repeat(session: Session, voter_id: str, last: int, draw: float) -> Choice | None:
+def choose_repeat(db: Connection, voter_id: str, last: int, draw: float) -> Choice | None:
     """One of the voter's pairs up to the position `last` that was not repeated yet, to be mirrored.
 
     Only such whose mirror keeps the voter's sides for these methods balanced.
     """
-    shown = session.execute(OWN, {"voter": voter_id}).all()
+    shown = db.execute(OWN, {"voter": voter_id}).all()
     lead: dict[tuple[str, str], int] = {}  # how much oftener the first method stood on the left
     for row in shown:
         pair = row.method_1, row.method_2
@@ -230,7 +227,7 @@ def choose_repeat(session: Session, voter_id: str, last: int, draw: float) -> Ch
     if not can:
         return None
     first_time = can[int(draw * len(can))]
-    cell = session.execute(ONE_CELL, {"cell": first_time.cell_id}).one()
+    cell = db.execute(ONE_CELL, {"cell": first_time.cell_id}).one()
     return Choice(cell, "repeat", first_time=first_time)
 
 
@@ -248,21 +245,21 @@ def choose_side(left: int, right: int, lefts: int, load: int, draw: float) -> bo
     return draw < 0.5
 
 
-def sides_so_far(session: Session, voter_id: str, cell: Any) -> tuple[int, int]:
+def sides_so_far(db: Connection, voter_id: str, cell: Any) -> tuple[int, int]:
     """How often this voter had the first method (of a check: its first image) left, and how often right."""
     asked = {"voter": voter_id, "kind": cell.kind}
     if cell.kind == "main":
         pair = {"method_1": cell.method_1, "method_2": cell.method_2}
-        rows = session.scalars(SIDES_OF_PAIR, {**asked, **pair}).all()
+        rows = db.scalars(SIDES_OF_PAIR, {**asked, **pair}).all()
     else:
-        rows = session.scalars(SIDES_OF_KIND, asked).all()
+        rows = db.scalars(SIDES_OF_KIND, asked).all()
     return sum(rows), len(rows) - sum(rows)
 
 
-def _first(session: Session, statements: list[Select[Any]], values: dict[str, Any]) -> Any:
+def _first(db: Connection, statements: list[Select[Any]], values: dict[str, Any]) -> Any:
     """The first row that one of the statements finds, tried in turn; None if there is none."""
     for statement in statements:
-        found = session.execute(statement, values).first()
+        found = db.execute(statement, values).first()
         if found is not None:
             return found
     return None

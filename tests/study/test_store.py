@@ -147,6 +147,19 @@ def test_the_database_itself_holds_one_vote_a_trial_and_one_trial_a_cell(
             )
 
 
+def test_postgresql_keeps_statements_prepared_after_a_read(store: Store) -> None:
+    if store.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite prepares statements by itself")
+    prepared = "SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE 'SELECT voters%'"
+    voter = vote_once(store)
+    for _ in range(8):  # psycopg prepares what comes for the sixth time
+        current(store, voter.id)
+        with store.read() as session:
+            session.get(Voter, voter.id)
+    with store.read() as session:
+        assert session.scalar(text(prepared)) >= 2
+
+
 def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
     with pytest.raises(ZeroDivisionError), store.write() as session:
         session.execute(text("UPDATE quotas SET load = 7"))
