@@ -5,17 +5,17 @@ workers somebody may get through N times as often as it says here. Addresses are
 """
 
 from ipaddress import IPv6Address, ip_address
-from typing import Any
 
-from flask import Flask, Response, request, session
-from flask.sessions import SecureCookieSessionInterface
-from flask_limiter import ApplicationLimit, Limiter
+from flask import Flask, Response, abort, request, session
+from flask.sessions import SecureCookieSessionInterface, SessionMixin
 from flask_wtf.csrf import CSRFProtect
+from limits import parse
+from limits.strategies import FixedWindowRateLimiter
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from study import windows  # noqa: F401 - windows:// is known from then on
 from study.platforms import MTURK_FORMS, MTURK_FRAMES
 from study.visitor import open_protocol
+from study.windows import Windows
 
 SHORTEST_KEY = 16
 
@@ -57,17 +57,24 @@ LOGINS = "10 per minute"  # from one address
 class Cookies(SecureCookieSessionInterface):
     """The session cookie; in MTurk's frame a browser sends it only if it says that it may be there."""
 
+    def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
+        """Send the cookie if it changed; Flask would first work out all that it would say of it."""
+        if session.modified:
+            super().save_session(app, session, response)
+        elif session.accessed:
+            response.vary.add("Cookie")
+
     def get_cookie_samesite(self, app: Flask) -> str | None:
         """None where MTurk shows the study, else as configured."""
-        return "None" if _sent_to_a_frame() else super().get_cookie_samesite(app)
+        return "None" if _framed() else super().get_cookie_samesite(app)
 
     def get_cookie_secure(self, app: Flask) -> bool:
         """Only by https, which SameSite=None needs."""
-        return _sent_to_a_frame() or super().get_cookie_secure(app)
+        return _framed() or super().get_cookie_secure(app)
 
     def get_cookie_partitioned(self, app: Flask) -> bool:
         """Each site that frames us has a cookie jar of its own."""
-        return _sent_to_a_frame() or super().get_cookie_partitioned(app)
+        return _framed() or super().get_cookie_partitioned(app)
 
 
 def secure(app: Flask) -> None:
@@ -93,12 +100,24 @@ def secure(app: Flask) -> None:
 
 
 def _limit(app: Flask) -> None:
-    everything = ApplicationLimit(EACH, key_function=_who, exempt_when=_unknown)
-    limiter = Limiter(_address, app=app, storage_uri="windows://", application_limits=[everything])
-    views = app.view_functions
-    for name, limit, exempt in (("joining.start", STARTS, _unknown), ("admin.login", LOGINS, None)):
-        limited: Any = limiter.limit(limit, methods=["POST"], exempt_when=exempt)(views[name])
-        views[name] = limited
+    limiter = FixedWindowRateLimiter(Windows())
+    each, starts, logins = parse(EACH), parse(STARTS), parse(LOGINS)
+
+    @app.before_request
+    def count() -> None:
+        """Refuse whoever asked too often; static files, and what is not there, anybody may ask for."""
+        if request.endpoint in (None, "static"):
+            return
+        posted = request.endpoint if request.method == "POST" else ""
+        counted = []
+        if not _unknown():
+            counted.append((each, "each", _who()))
+            if posted == "joining.start":
+                counted.append((starts, "start", _address()))
+        if posted == "admin.login":
+            counted.append((logins, "login", _address()))
+        if not all(limiter.hit(*one) for one in counted):
+            abort(429)
 
 
 def _who() -> str:
@@ -135,11 +154,6 @@ def _framed() -> bool:
     """Whether new voters may come from MTurk."""
     protocol = open_protocol()
     return protocol is not None and protocol.entrances.mturk
-
-
-def _sent_to_a_frame() -> bool:
-    # Flask asks at every request; only one that sets the cookie is worth a look into the database.
-    return session.modified and _framed()
 
 
 def _send_headers(response: Response) -> Response:

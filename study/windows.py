@@ -1,4 +1,4 @@
-"""How often each asked within a minute: what Flask-Limiter counts in, in the memory of a process.
+"""How often each asked within a minute: what `limits` counts in, in the memory of a process.
 
 The memory that comes with it starts a thread for sweeping, up to a hundred times a second, which costs more
 than all else that a picture takes. Here whoever comes first after a minute sweeps.
@@ -19,7 +19,7 @@ class Windows(Storage):
     STORAGE_SCHEME = ["windows"]  # noqa: RUF012 - so in the base class; as a URI it is windows://
 
     def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **options: Any) -> None:
-        """The arguments are those that Flask-Limiter gives; none is needed."""
+        """The arguments are those that `limits` gives; none is needed."""
         super().__init__(uri, wrap_exceptions, **options)
         self._lock = Lock()
         self._counts: dict[str, tuple[int, float]] = {}
