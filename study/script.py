@@ -13,7 +13,7 @@ from study.config import Checks, Protocol
 TRIES = 200
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """One trial to come: its kind, and three draws in [0, 1): which cell, which of its pairs, which side."""
 
@@ -26,7 +26,7 @@ def script(protocol: Protocol, voter_id: str, trials: int) -> tuple[Step, ...]:
     return _script(protocol.seed, protocol.checks, voter_id, trials)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)  # voters of one process who are at it just now; 6 kB each
 def _script(seed: int, checks: Checks, voter_id: str, trials: int) -> tuple[Step, ...]:
     rng = random.Random(f"{seed}/{voter_id}")
     number = trials - checks.practice

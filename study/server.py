@@ -1,5 +1,6 @@
 """`study serve`: gunicorn inside this process, and the words that greet the researcher."""
 
+import gc
 import shlex
 import shutil
 import socket
@@ -94,7 +95,11 @@ class Server(BaseApplication):
         # A vote is a dozen short waits for the database; after each its thread asks for the interpreter,
         # which a thread that computes would keep for 5 ms.
         sys.setswitchinterval(SWITCH_SECONDS)
-        return self.make_app()
+        app = self.make_app()
+        # What is there now stays: the collector, which stops all threads, need not walk through it each time.
+        gc.collect()
+        gc.freeze()
+        return app
 
 
 def _give_socket(arbiter: Any, worker: Any) -> None:

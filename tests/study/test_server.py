@@ -15,13 +15,13 @@ import pytest
 from study.server import SOCKET_EACH, ServerError, listen
 
 PROGRAM = """
-import os
+import gc, os
 from flask import Flask
 from study.server import Server, address_of, listen
 
 def make_app():
     app = Flask("pids")
-    app.add_url_rule("/", view_func=lambda: {"pid": os.getpid()})
+    app.add_url_rule("/", view_func=lambda: {"pid": os.getpid(), "frozen": gc.get_freeze_count()})
     return app
 
 bound = listen("127.0.0.1", 0)
@@ -39,10 +39,10 @@ def address() -> Iterator[str]:
         process.terminate()
 
 
-def ask(address: str) -> int:
-    """The worker that answers on a new connection."""
+def ask(address: str, what: str = "pid") -> int:
+    """The worker that answers on a new connection, or what else it tells."""
     with urllib.request.urlopen(address, timeout=60) as page:  # noqa: S310 - http
-        return int(json.load(page)["pid"])
+        return int(json.load(page)[what])
 
 
 @pytest.mark.skipif(not SOCKET_EACH, reason="only Linux deals connections out")
@@ -58,6 +58,10 @@ def test_a_worker_that_dies_is_replaced(address: str) -> None:
     after = {ask(address) for _ in range(40)}  # nobody is turned away meanwhile
     assert first not in after
     assert len(after) <= 2
+
+
+def test_the_garbage_collector_leaves_alone_what_a_worker_loaded(address: str) -> None:
+    assert ask(address, "frozen") > 10_000
 
 
 def test_a_port_in_use_is_told_also_of_our_own_servers() -> None:
