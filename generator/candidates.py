@@ -22,8 +22,6 @@ from generator.sweep.conditions import encoded
 from qsched.coefficients import Coefficients
 from study.gallery import Prompt
 
-BATCH = 64
-
 
 class Candidates:
     """Draws `prompts` with a pipeline; the noise of each depends on its id alone.
@@ -41,15 +39,17 @@ class Candidates:
     def __call__(self, coefficients: Coefficients, some: range | None = None) -> Tensor:
         """The pictures of a range of the prompts, of all if there is none; (n, 3, s, s) in [0, 1].
 
-        The pipeline's scheduler stays as it was.
+        As in a gallery, what is not a number is black. The pipeline's scheduler stays as it was.
         """
         some = range(len(self.prompts)) if some is None else some
         scheduler = self.pipeline.scheduler
         set_scheduler(self.pipeline, coefficients)
         try:
-            return torch.cat([self._drawn(some[i : i + BATCH]) for i in range(0, len(some), BATCH)])
+            size = self.base.batch
+            drawn = [self._drawn(some[i : i + size]) for i in range(0, len(some), size)]
         finally:
             self.pipeline.scheduler = scheduler
+        return torch.cat(drawn).float().nan_to_num(0, 0, 0)
 
     def _drawn(self, batch: range) -> Tensor:
         prompts = [self.prompts[i] for i in batch]

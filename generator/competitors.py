@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import click
 
 from generator.errors import BadInput, one_line_errors
 
@@ -11,16 +14,39 @@ if TYPE_CHECKING:  # torch is imported by the commands that need it, so that --h
     from generator.methods import Method
     from generator.models import BaseModel
 
+Command = Callable[..., None]
+
+
+def model_options(command: Command) -> Command:
+    """The options of a model, the same for every command that loads one."""
+    for option in (
+        click.option(
+            "--calibrated",
+            type=click.Path(path_type=Path),
+            metavar="FOLDER",
+            help="What calibrate, ptqd, allocate and train made [default: the user's data folder].",
+        ),
+        click.option(
+            "--weights",
+            type=click.Path(path_type=Path),
+            metavar="FOLDER",
+            help="The model's weights, instead of the hub's.",
+        ),
+        click.option("--model", default="shapes", show_default=True, help="An id, or a .toml file."),
+    ):
+        command = option(command)
+    return command
+
 
 def model_and_methods(
-    model: str, names: list[str], weights: Path | None = None
+    model: str, names: list[str], weights: Path | None = None, calibrated: Path | None = None
 ) -> tuple[BaseModel, list[Method]]:
     """Find them; BadInput for what does not exist."""
     with one_line_errors():
         from generator.methods import all_methods
         from generator.models import find_model
 
-        base, known = find_model(model, weights), all_methods()
+        base, known = find_model(model, weights, calibrated), all_methods()
     for name in names:
         if name not in known:
             raise BadInput(f"method {name!r}: unknown; expected one of {', '.join(known)}")

@@ -10,31 +10,26 @@ from typing import Any
 
 import click
 
-from generator.competitors import model_and_methods
+from generator.competitors import model_and_methods, model_options
 from generator.errors import one_line_errors
 from generator.terminal import print_table
 
-model_option = click.option("--model", default="shapes", show_default=True, help="An id, or a .toml file.")
 methods_option = click.option(
     "--methods", default="fp16,w8a8,w4a8,w4a4", show_default=True, help="Methods, with commas between them."
-)
-weights_option = click.option(
-    "--weights", type=click.Path(path_type=Path), help="Folder with the model's weights, instead of the hub."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 
 @click.command()
-@model_option
+@model_options
 @methods_option
-@weights_option
 @json_option
-def sizes(model: str, methods: str, weights: Path | None, as_json: bool) -> None:
+def sizes(model: str, weights: Path | None, calibrated: Path | None, methods: str, as_json: bool) -> None:
     """Print what each method stores of the backbone, in true bytes.
 
     Example: generator sizes --model shapes --methods fp16,w4a8,svdquant-w4a4
     """
-    base, chosen = model_and_methods(model, list(dict.fromkeys(methods.split(","))), weights)
+    base, chosen = model_and_methods(model, list(dict.fromkeys(methods.split(","))), weights, calibrated)
     from generator.quantize.size import FLOAT_BYTES, KINDS, numbers_bytes, size_bytes, stored_bytes
 
     rows: list[dict[str, Any]] = []
@@ -79,12 +74,18 @@ def _megabytes(count: int) -> str:
 
 
 @click.command()
-@model_option
+@model_options
 @methods_option
-@weights_option
 @click.option("--compile", "compiled", is_flag=True, help="Also each backbone through torch.compile.")
 @json_option
-def latency(model: str, methods: str, weights: Path | None, compiled: bool, as_json: bool) -> None:
+def latency(
+    model: str,
+    weights: Path | None,
+    calibrated: Path | None,
+    methods: str,
+    compiled: bool,
+    as_json: bool,
+) -> None:
     """Time one picture of each method: 3 warm-ups, 10 runs, batch 1, each method in a process of its own.
 
     Quantized arithmetic is simulated by most methods: what is told then is the cost of the simulation.
@@ -92,12 +93,12 @@ def latency(model: str, methods: str, weights: Path | None, compiled: bool, as_j
     Example: generator latency --model shapes --methods fp16,w8a8
     """
     names = list(dict.fromkeys(methods.split(",")))
-    model_and_methods(model, names, weights)
+    model_and_methods(model, names, weights, calibrated)
     from generator.latency import in_a_process
 
     with one_line_errors():
         found = [
-            in_a_process(model, name, weights, each)
+            in_a_process(model, name, weights, calibrated, each)
             for name in names
             for each in ((False, True) if compiled else (False,))
         ]

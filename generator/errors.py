@@ -24,10 +24,11 @@ class BadInput(click.ClickException):
 def one_line_errors() -> Iterator[None]:
     """Turn what the user can mend into one line and exit code 2; anything else is our mistake and shows."""
     from qsched.coefficients import CoefficientsError  # takes SciPy along
+    from qsched.journal import JournalError
 
     try:
         yield
-    except (InputError, GalleryError, CoefficientsError) as error:
+    except (InputError, GalleryError, CoefficientsError, JournalError) as error:
         raise BadInput(" ".join(str(error).split())) from error
     except ModuleNotFoundError as error:
         raise BadInput(f"{error.name} is not installed: pip install 'pairstudy[generate]'") from error

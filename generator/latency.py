@@ -21,6 +21,7 @@ import torch
 
 from generator.competitors import model_and_methods
 from generator.errors import InputError
+from generator.prompts import half_of
 from generator.sweep import render
 from generator.terminal import without_chatter
 
@@ -40,9 +41,15 @@ class Latency:
     dtype: str
 
 
-def latency_of(model: str, method: str, weights: Path | None = None, compiled: bool = False) -> Latency:
+def latency_of(
+    model: str,
+    method: str,
+    weights: Path | None = None,
+    calibrated: Path | None = None,
+    compiled: bool = False,
+) -> Latency:
     """Measure a method of a model here and now; `compiled` runs its backbone through torch.compile."""
-    base, (chosen,) = model_and_methods(model, [method], weights)
+    base, (chosen,) = model_and_methods(model, [method], weights, calibrated)
     pipeline = base.load()
     chosen.apply(pipeline, base)
     backbone = getattr(pipeline, base.backbone)
@@ -50,7 +57,7 @@ def latency_of(model: str, method: str, weights: Path | None = None, compiled: b
     on_gpu = parameter.device.type == "cuda"
     if compiled:
         backbone.compile()
-    (prompt,) = base.calibration(1)
+    (prompt,) = half_of(base.calibration, "calibration", 1)
 
     def draw() -> None:
         render(pipeline, base, [prompt])

@@ -82,8 +82,9 @@ def latent_dataset(
     order = sorted(range(len(prompts)), key=lambda i: max(wanted[i]))
     kept: dict[Path, list[Tensor]] = {path: [] for path in per_sample}
     at: list[float] = []
-    for start in tqdm(range(0, len(prompts), BATCH), "latents", unit="batch"):
-        some = order[start : start + BATCH]
+    size = min(BATCH, base.batch)
+    for start in tqdm(range(0, len(prompts), size), "latents", unit="batch"):
+        some = order[start : start + size]
         calls = _calls(pipeline, base, [prompts[i] for i in some], max(max(wanted[i]) for i in some) + 1)
         for step, call in enumerate(calls):
             samples = len(call[next(iter(per_sample))])

@@ -13,6 +13,10 @@ from numpy.typing import ArrayLike
 from qsched.coefficients import Coefficients
 
 
+class JournalError(ValueError):
+    """A journal that cannot be gone on with; the message names the file."""
+
+
 @dataclass(frozen=True)
 class Point:
     """A candidate and its score for every calibration prompt it was tried on."""
@@ -47,7 +51,7 @@ def read_journal(journal: Path, settings: Mapping[str, Any]) -> dict[Coefficient
     """Return the points of a journal; where there is none, begin one, with the settings as its first line.
 
     Raises:
-        ValueError: a journal begun under other settings, or a damaged line (but the last one, which may be
+        JournalError: a journal begun under other settings, or a damaged line (but the last one, which may be
             torn by the interruption, is cut off).
     """
     head = json.dumps(settings, sort_keys=True) + "\n"
@@ -57,7 +61,9 @@ def read_journal(journal: Path, settings: Mapping[str, Any]) -> dict[Coefficient
         if not first:
             file.write(head)
         elif first != head:
-            raise ValueError(f"{journal}: begun under other settings: {first.strip()}")
+            raise JournalError(
+                f"{journal}: begun under other settings; remove it to begin anew. They were: {first.strip()}"
+            )
         if lines and not lines[-1].endswith("\n"):  # was being written when the search was interrupted
             torn = lines.pop()
             file.truncate(file.tell() - len(torn.encode()))
@@ -68,5 +74,5 @@ def read_journal(journal: Path, settings: Mapping[str, Any]) -> dict[Coefficient
             coefficients = Coefficients(entry["c_x"], entry["c_eps"])
             points[coefficients] = Point(coefficients, checked_scores(entry["scores"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"{journal}:{number}: not a point of a search ({error})") from error
+            raise JournalError(f"{journal}:{number}: not a point of a search ({error})") from error
     return points

@@ -28,7 +28,7 @@ def test_templates_static_files_migrations_and_weights_travel(wheel):
     for pattern in (
         "study/migrations/**/*.py",
         "generator/shapes/open_clip/*.json",
-        "generator/coefficients/*.json",
+        "generator/calibrated/*",
         "study/translations/*/LC_MESSAGES/*.po",
         "generator/prompts/data/*",
     ):

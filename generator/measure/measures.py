@@ -77,8 +77,10 @@ def _embedded(name: str, suffix: str = "") -> Load:
     return lambda _, device: clip_scores(MODELS["shapes"].scorer(name).to(device), suffix)
 
 
-def _clip(files: Sequence[Path], device: torch.device) -> Score:
-    return clip_scores(scorers.open_clip_scorer(scorers.CLIP, files[0]).to(device))
+def _clip(architecture: str, suffix: str = "") -> Load:
+    return lambda files, device: clip_scores(
+        scorers.open_clip_scorer(architecture, files[0]).to(device), suffix
+    )
 
 
 def _hps(files: Sequence[Path], device: torch.device) -> Score:
@@ -115,14 +117,19 @@ def _reference(batch: Batch) -> Tensor:
     return batch.reference
 
 
+def _named(suffix: str) -> tuple[str, ...]:
+    return tuple(f"{metric}{suffix}" for metric in CLIP_METRICS)
+
+
 CLIP_METRICS = ("clip-score", "clip-iqa")
 EMBEDDED = {
     "clip": Measure(CLIP_METRICS, _embedded("clip")),
-    "judge": Measure(tuple(f"{metric}-judge" for metric in CLIP_METRICS), _embedded("judge", "-judge")),
+    "judge": Measure(_named("-judge"), _embedded("judge", "-judge")),
 }
 """The shapes world's own CLIPs: the one that searches optimise, and the one that judges."""
 MEASURES = {
-    "clip": Measure(CLIP_METRICS, _clip, ("clip",)),
+    "clip": Measure(CLIP_METRICS, _clip(scorers.CLIP), ("clip",)),
+    "clip-b32": Measure(_named("-b32"), _clip(scorers.CLIP_B32, "-b32"), ("clip-b32",)),
     "hpsv2.1": Measure(("hpsv2.1",), _hps, ("hpsv2.1",)),
     "aq-map": Measure(("aq-map",), _aq_map, ("clip-b16",)),
     "pickscore": Measure(("pickscore",), _pickscore, ("pickscore",)),
@@ -163,6 +170,7 @@ def load_measures(
 
 JAQS = {
     "jaq": ("clip-score", "clip-iqa", "clip"),
+    "jaq-b32": ("clip-score-b32", "clip-iqa-b32", "clip"),
     "jaq-judge": ("clip-score-judge", "clip-iqa-judge", "clip"),
     "jaq-preference": ("aq-map", "hpsv2.1", "preference"),
     "jaq-preference-reported": ("hpsv2.1", "aq-map", "preference-reported"),

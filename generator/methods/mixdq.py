@@ -13,7 +13,7 @@ mean of the weight bits is at most the target (there: within 2 %).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,15 @@ from tqdm import tqdm
 from generator.fidelity import ssim
 from generator.methods import Method, MethodError
 from generator.models import BaseModel
+from generator.prompts import half_of
 from generator.quantize import Static, Weights, quantizable, quantized, replace
 from generator.quantize.mixed import Scores, allocate, mean_bits, sensitivities, sqnr
 from generator.quantize.model import matching
 from generator.quantize.observe import input_ranges, watching
 from generator.quantize.split import BosLinear, split_concatenations
-from generator.sweep import counted, render, software_versions
+from generator.sweep import checked, counted, render_in_batches, software_versions
+from study.gallery import Prompt
 
-ALLOCATIONS = Path(__file__).parent.parent / "allocations"
 CALIBRATION_PROMPTS, SENSITIVITY_PROMPTS = 32, 8
 CONTENT = ("*.ff.*", "*.attn2.*")
 CONTENT_BITS, QUALITY_BITS = (2, 4, 8), (4, 8)
@@ -124,11 +125,18 @@ def shared_out(
     return bits, k
 
 
-def measure_and_allocate(base: BaseModel, path: Path, mean: float = 4.0) -> dict[str, Any]:
-    """Measure the sensitivities of a base model, share out the bits and write the allocation `path`."""
+def measure_and_allocate(
+    base: BaseModel, path: Path, prompt_set: str | None = None, mean: float = 4.0
+) -> dict[str, Any]:
+    """Measure the sensitivities of a base model, share out the bits and write the allocation `path`.
+
+    The prompts are of the model's own set, or of another.
+    """
+    prompts = half_of(prompt_set or base.calibration, "calibration", CALIBRATION_PROMPTS)
+    checked(base, [], prompts)
     pipeline = base.load()
     with counted(getattr(pipeline, base.backbone)) as rows:
-        file = _allocation(base, pipeline, mean)
+        file = _allocation(base, pipeline, prompts, mean)
     return _written(path, {**file, "nfe": sum(rows)})
 
 
@@ -164,21 +172,25 @@ def _written(path: Path, file: dict[str, Any]) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def _allocation(base: BaseModel, pipeline: DiffusionPipeline, mean: float) -> dict[str, Any]:
-    backbone = getattr(pipeline, base.backbone)
-    prompts = base.calibration(CALIBRATION_PROMPTS)
-    few = prompts[:SENSITIVITY_PROMPTS]
-    restructure(backbone, lambda: render(pipeline, base, prompts))
+def _allocation(
+    base: BaseModel, pipeline: DiffusionPipeline, prompts: Sequence[Prompt], mean: float
+) -> dict[str, Any]:
+    backbone, few = getattr(pipeline, base.backbone), prompts[:SENSITIVITY_PROMPTS]
+
+    def drawn(some: Sequence[Prompt]) -> Tensor:
+        return render_in_batches(pipeline, base, some)
+
+    restructure(backbone, lambda: drawn(prompts))
     layers = quantizable(backbone, base.keep)
-    make = maker(backbone, layers, lambda: render(pipeline, base, prompts))
-    calls = _calls(backbone, lambda: render(pipeline, base, few))
-    outputs, pictures = [_output(backbone, call) for call in calls], render(pipeline, base, few)
+    make = maker(backbone, layers, lambda: drawn(prompts))
+    calls = _calls(backbone, lambda: drawn(few))
+    outputs, pictures = [_output(backbone, call) for call in calls], drawn(few)
 
     def output_sqnr() -> float:
-        return sqnr(torch.stack(outputs), torch.stack([_output(backbone, call) for call in calls]))
+        return sqnr(torch.cat(outputs), torch.cat([_output(backbone, call) for call in calls]))
 
     def pictures_ssim() -> float:
-        return float(ssim(pictures, render(pipeline, base, few)).mean())
+        return float(ssim(pictures, drawn(few)).mean())
 
     carriers = matching(layers, CONTENT)
     others = [name for name in layers if name not in carriers]
@@ -189,11 +201,11 @@ def _allocation(base: BaseModel, pipeline: DiffusionPipeline, mean: float) -> di
     def distance(bits: dict[str, int]) -> float:
         replace(backbone, {name: make(name, choice) for name, choice in bits.items()})
         try:
-            return float((render(pipeline, base, prompts) - render_full).square().mean())
+            return float((drawn(prompts) - drawn_full).square().mean())
         finally:
             replace(backbone, layers)
 
-    render_full = render(pipeline, base, prompts)
+    drawn_full = drawn(prompts)
     bits, split = shared_out(content, quality, sizes, mean, distance)
     return {
         "base_model": base.id,
@@ -208,7 +220,7 @@ def _allocation(base: BaseModel, pipeline: DiffusionPipeline, mean: float) -> di
 
 def allocation_file(base: BaseModel) -> Path:
     """Where `generator allocate` keeps the bits by layer of a base model."""
-    return ALLOCATIONS / f"{base.id}-mixdq-w4a8.json"
+    return base.calibrated / f"{base.id}-mixdq-w4a8.json"
 
 
 def read_allocation(path: Path) -> dict[str, int]:
@@ -267,8 +279,9 @@ def _output(model: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any]]) -> T
 def _method(id_: str, weight_bits: int, notes: str) -> Method:
     def apply(pipeline: DiffusionPipeline, base: BaseModel) -> None:
         bits = 8 if weight_bits == 8 else read_allocation(allocation_file(base))
-        prompts = base.calibration(CALIBRATION_PROMPTS)
-        mixdq(getattr(pipeline, base.backbone), lambda: render(pipeline, base, prompts), bits, base.keep)
+        prompts = half_of(base.calibration, "calibration", CALIBRATION_PROMPTS)
+        backbone = getattr(pipeline, base.backbone)
+        mixdq(backbone, lambda: render_in_batches(pipeline, base, prompts), bits, base.keep)
 
     def check(base: BaseModel) -> object:
         return weight_bits == 8 or read_allocation(allocation_file(base))

@@ -9,7 +9,7 @@ faults and all (`qsched.ptqd` names them); it is here for comparison alone.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,14 @@ from pydantic import BaseModel as Record
 from pydantic import ConfigDict, ValidationError
 
 from generator.methods import Method, MethodError, spent_on
-from generator.methods.qsched import COEFFICIENTS, QUANTIZERS
+from generator.methods.qsched import QUANTIZERS
 from generator.models import BaseModel
-from generator.sweep import counted, render, software_versions
+from generator.prompts import half_of
+from generator.sweep import checked, counted, render, render_in_batches, software_versions
 from qsched.ptqd import ErrorStatistics, corrected, statistics, statistics_as_released
 from qsched.trajectories import by_step, recorded, replayed
-from study.gallery import Prompt
 
-PROMPTS, BATCH = 256, 64
+PROMPTS = 256
 
 
 class StatisticsError(MethodError):
@@ -61,24 +61,33 @@ class Correction:
 
 def statistics_file(base: BaseModel, method: str) -> Path:
     """Where `generator ptqd` keeps the statistics of a method on a base model."""
-    return COEFFICIENTS / f"{base.id}-{method}.ptqd.json"
+    return base.calibrated / f"{base.id}-{method}.ptqd.json"
 
 
-def measure(base: BaseModel, method: Method, path: Path, count: int = PROMPTS) -> StatisticsFile:
-    """Run full precision and `method` on `count` calibration prompts and write their statistics to `path`."""
-    prompts = base.calibration(count)
-    full, quantized = base.load(), base.load()
+def measure(
+    base: BaseModel, method: Method, path: Path, prompt_set: str | None = None, count: int = PROMPTS
+) -> StatisticsFile:
+    """Run full precision and `method` on `count` calibration prompts and write their statistics to `path`.
+
+    The prompts are of the model's own set, or of another.
+    """
+    prompts = half_of(prompt_set or base.calibration, "calibration", count)
+    checked(base, [method], prompts)
+    pipeline = base.load()
+    with recorded(pipeline.scheduler) as reference, counted(getattr(pipeline, base.backbone)) as rows:
+        render_in_batches(pipeline, base, prompts)
+    scheduler = type(pipeline.scheduler).__name__
+    del pipeline  # two large models need not be in memory at once
+    quantized = base.load()
     method.apply(quantized, base)
-    with recorded(full.scheduler) as reference, counted(getattr(full, base.backbone)) as rows:
-        _run(full, base, prompts)
     with replayed(quantized.scheduler, reference) as led:
-        _run(quantized, base, prompts)
+        render_in_batches(quantized, base, prompts)
     with recorded(quantized.scheduler) as free:
-        _run(quantized, base, prompts)
+        render_in_batches(quantized, base, prompts)
     file = StatisticsFile(
         base_model=base.id,
         method=method.id,
-        scheduler=type(full.scheduler).__name__,
+        scheduler=scheduler,
         prompts=tuple(prompt.prompt_id for prompt in prompts),
         steps=tuple(statistics(by_step(reference), by_step(led))),
         steps_as_released=tuple(statistics_as_released(by_step(reference), by_step(free))),
@@ -158,15 +167,10 @@ def over(method: Method) -> list[Method]:
 
 def _correct(pipeline: DiffusionPipeline, base: BaseModel, correction: Correction) -> None:
     """Put the correcting sampler in; it is for the timesteps that the pipeline itself sets."""
-    _run(pipeline, base, base.calibration(1))
+    render(pipeline, base, half_of(base.calibration, "calibration", 1))
     wanted = inspect.signature(pipeline.scheduler.step).parameters
     options = {name: value for name, value in base.arguments.items() if name in wanted}
     pipeline.scheduler = corrected(pipeline.scheduler, correction.steps, **options)
-
-
-def _run(pipeline: DiffusionPipeline, base: BaseModel, prompts: Sequence[Prompt]) -> None:
-    for start in range(0, len(prompts), BATCH):
-        render(pipeline, base, prompts[start : start + BATCH])
 
 
 METHODS = [variant for method in QUANTIZERS for variant in over(method)]

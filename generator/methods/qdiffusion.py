@@ -24,12 +24,13 @@ from generator.latents import Latents, latent_dataset
 from generator.methods import Method
 from generator.methods.serial_parallel import from_checkpoint
 from generator.models import BaseModel
+from generator.prompts import half_of
 from generator.quantize import Static, Weights, quantizable, quantized, replace
 from generator.quantize.checkpoint import save_quantized
 from generator.quantize.observe import input_ranges
 from generator.quantize.rounding import round_by_blocks
 from generator.quantize.split import split_concatenations
-from generator.sweep import counted, software_versions
+from generator.sweep import checked, counted, software_versions
 
 PROMPTS, BATCH, ITERATIONS = 64, 16, 100
 ACT_BITS = 8
@@ -71,12 +72,14 @@ def block_of(name: str) -> str:
     return found[1] if found else name
 
 
-def _make(base: BaseModel, path: Path, weight_bits: int) -> None:
+def _make(base: BaseModel, path: Path, prompt_set: str | None = None, *, weight_bits: int) -> None:
     """Collect the latents, learn the rounding, and write the quantized backbone."""
+    prompts = half_of(prompt_set or base.calibration, "calibration", PROMPTS)
+    checked(base, [], prompts)
     pipeline = base.load()
     backbone = getattr(pipeline, base.backbone)
     with counted(backbone) as rows:  # not what is run of single blocks
-        latents = latent_dataset(pipeline, base, base.calibration(PROMPTS), per_prompt=None)
+        latents = latent_dataset(pipeline, base, prompts, per_prompt=None)
         student = qdiffusion(backbone, latents, weight_bits, base.keep, ITERATIONS)
     notes = {"samples": len(latents), "iterations": ITERATIONS, "nfe": sum(rows)}
     save_quantized(student, path, {**notes, "versions": software_versions()})

@@ -8,6 +8,7 @@ from diffusers import DiffusionPipeline
 
 from generator.methods import (
     Method,
+    MethodError,
     libraries,
     mixdq,
     naive,
@@ -17,23 +18,21 @@ from generator.methods import (
     svdquant,
 )
 from generator.models import BaseModel
-from qsched.coefficients import Coefficients, read_coefficients
+from qsched.coefficients import Coefficients, CoefficientsError, read_coefficients
 from qsched.schedulers import twin_of
-
-COEFFICIENTS = Path(__file__).parent.parent / "coefficients"
 
 
 def coefficients_file(base: BaseModel, method: str) -> Path:
     """Where `generator calibrate` keeps the coefficients of a method on a base model."""
-    return COEFFICIENTS / f"{base.id}-{method}.qsched.json"
+    return base.calibrated / f"{base.id}-{method}.qsched.json"
 
 
 def set_scheduler(pipeline: DiffusionPipeline, coefficients: Coefficients) -> None:
-    """Replace the pipeline's scheduler by its Q-Sched twin; ValueError if it has none."""
+    """Replace the pipeline's scheduler by its Q-Sched twin; MethodError if it has none."""
     name = type(pipeline.scheduler).__name__
     twin = twin_of(name)
     if twin is None:
-        raise ValueError(f"{name} has no Q-Sched twin")
+        raise MethodError(f"{name} has no Q-Sched twin")
     pipeline.scheduler = twin.from_config(
         pipeline.scheduler.config, c_x=list(coefficients.c_x), c_eps=list(coefficients.c_eps)
     )
@@ -42,11 +41,20 @@ def set_scheduler(pipeline: DiffusionPipeline, coefficients: Coefficients) -> No
 def over(method: Method) -> Method:
     """Q-Sched over `method`, which stays as it is.
 
-    Applying it raises CoefficientsError where `generator calibrate --method …` has not been run for it.
+    Applying it raises CoefficientsError where `generator calibrate --method …` has not been run for it, or
+    for another model or number of steps.
     """
 
     def check(base: BaseModel) -> Coefficients:
-        return read_coefficients(coefficients_file(base, method.id)).coefficients
+        path = coefficients_file(base, method.id)
+        if not path.exists():
+            how = f"make it with: generator calibrate --method {method.id}"
+            raise CoefficientsError(f"{path}: No such file or directory; {how}")
+        file = read_coefficients(path)
+        if (file.base_model, file.steps) != (base.id, base.steps):
+            found = f"of {file.base_model} in {file.steps} steps"
+            raise CoefficientsError(f"{path}: {found}, not of {base.id} in {base.steps}")
+        return file.coefficients
 
     def put_on(pipeline: DiffusionPipeline, base: BaseModel) -> Coefficients:
         coefficients = check(base)

@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from generator.latents import Latents, latent_dataset
 from generator.methods import Method, MethodError
 from generator.models import BaseModel
+from generator.prompts import half_of
 from generator.quantize import ByStep, Weights, quantizable, replace
 from generator.quantize.checkpoint import CheckpointError, load_quantized, read_notes, save_quantized
 from generator.quantize.clock import Clock
@@ -38,9 +39,8 @@ from generator.quantize.model import matching
 from generator.quantize.observe import ranges_by_step
 from generator.quantize.timesteps import TIME_PROJECTIONS, precalculate
 from generator.quantize.training import Learning, train
-from generator.sweep import counted, software_versions
+from generator.sweep import checked, counted, software_versions
 
-CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 PROMPTS, ITERATIONS, BATCH = 512, 150, 12  # the paper, for SD v1-4: 40,000, 10,000 and 12
 CALIBRATION, SENSITIVITY = 256, 64  # samples
 SHARE = 0.05  # of the layers, at either end
@@ -153,7 +153,7 @@ def _batches(latents: Latents, count: int) -> Iterator[dict[str, Any]]:
 
 def checkpoint_file(base: BaseModel, method: str) -> Path:
     """Where `generator train` keeps the quantized backbone of a method."""
-    return CHECKPOINTS / f"{base.id}-{method}.safetensors"
+    return base.calibrated / f"{base.id}-{method}.safetensors"
 
 
 def _method(weight_bits: int) -> Method:
@@ -188,13 +188,15 @@ def from_checkpoint(id_: str, label: str, weight_bits: int, notes: str) -> Metho
     return Method(id_, label, weight_bits, ACT_BITS, notes, apply, check=check, spent=spent)
 
 
-def _make(base: BaseModel, path: Path, weight_bits: int) -> None:
+def _make(base: BaseModel, path: Path, prompt_set: str | None = None, *, weight_bits: int) -> None:
     """Collect the latents, train, and write the quantized backbone."""
+    prompts = half_of(prompt_set or base.calibration, "calibration", PROMPTS)
+    checked(base, [], prompts)
     pipeline = base.load()
     backbone = getattr(pipeline, base.backbone)
     state = path.with_suffix(".training")
     with counted(backbone) as rows:
-        latents = latent_dataset(pipeline, base, base.calibration(PROMPTS))
+        latents = latent_dataset(pipeline, base, prompts)
         student, notes = serial_to_parallel(backbone, latents, weight_bits, base.keep, state, ITERATIONS)
     nfe = sum(rows) + notes["begun_at"] * 2 * BATCH  # teacher and student, before an interruption
     save_quantized(student, path, {**notes, "nfe": nfe, "versions": software_versions()})

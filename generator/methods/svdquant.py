@@ -17,11 +17,12 @@ from torch import nn
 
 from generator.methods import Method
 from generator.models import BaseModel
+from generator.prompts import half_of
 from generator.quantize import Grouped, Weights, quantizable, quantized, replace
 from generator.quantize.lowrank import low_rank_layers
 from generator.quantize.model import matching
 from generator.quantize.observe import input_tokens
-from generator.sweep import render
+from generator.sweep import render_in_batches
 
 GROUP = 64
 # The paper's 32 is for layers of 640 to 12,288 channels. Those of the shapes world have 128 to 1,024: there
@@ -92,9 +93,11 @@ def _shift(model: nn.Module, name: str) -> float | None:
 
 
 def _apply(pipeline: DiffusionPipeline, base: BaseModel) -> None:
-    prompts = base.calibration(CALIBRATION_PROMPTS)
+    prompts = half_of(base.calibration, "calibration", CALIBRATION_PROMPTS)
     svdquant(
-        getattr(pipeline, base.backbone), lambda: render(pipeline, base, prompts), RANKS.get(base.id, RANK)
+        getattr(pipeline, base.backbone),
+        lambda: render_in_batches(pipeline, base, prompts),
+        RANKS.get(base.id, RANK),
     )
 
 

@@ -6,9 +6,11 @@ The models that come along are the .toml files of this folder (`entries`) and th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import platformdirs
 
 from generator.models import shapes
 from generator.models.entries import Entry, ModelError, read_entries
@@ -17,7 +19,8 @@ if TYPE_CHECKING:  # torch is imported when a model is loaded, so that they can 
     from diffusers import DiffusionPipeline
 
     from generator.metrics import ClipScorer
-    from study.gallery import Prompt
+
+SHIPPED = Path(__file__).parent.parent / "calibrated"  # for the shapes world
 
 __all__ = ["MODELS", "BaseModel", "ModelError", "find_model", "of_entry"]
 
@@ -31,7 +34,9 @@ class BaseModel:
     `check(texts)` raises ValueError for a prompt the model cannot read. `scorer(name)` gives the CLIP
     that scores its pictures: "clip" to optimise, "judge" to judge. `ready()` sees to it that the weights are
     here and fit into memory, raising ModelError, and tells what a gallery should record of them.
-    `calibration(n)` are prompts to calibrate with; `prompts` names the set that is drawn by default.
+    `prompts` names the set that is drawn by default, `calibration` the one whose halves methods are
+    calibrated with and checked on. `calibrated` is the folder of what was searched, measured or trained for
+    the model.
     """
 
     id: str
@@ -42,15 +47,22 @@ class BaseModel:
     steps: int
     guidance: float
     scorer: Callable[[str], ClipScorer]
-    calibration: Callable[[int], list[Prompt]]
     keep: tuple[str, ...] = ()
     arguments: dict[str, Any] = field(default_factory=dict)
     prompts: str = "shapes"
+    calibration: str = "shapes"
+    calibrated: Path = SHIPPED
     ready: Callable[[], dict[str, str]] = dict
+
+    @property
+    def batch(self) -> int:
+        """How many pictures a calibration draws at once: of four million pixels, 64 at most."""
+        pixels = self.arguments.get("height", 1) * self.arguments.get("width", 1)
+        return min(64, max(1, 2**22 // pixels))
 
 
 def of_entry(entry: Entry) -> BaseModel:
-    """The base model that an entry describes."""
+    """The base model that an entry describes; what is made for it is kept in the user's data folder."""
 
     def ready() -> dict[str, str]:
         from generator.models import hub
@@ -65,11 +77,6 @@ def of_entry(entry: Entry) -> BaseModel:
     def scorer(name: str) -> ClipScorer:
         raise ModelError(f"{entry.id}: no CLIP comes along that could score its pictures ({name})")
 
-    def calibration(count: int) -> list[Prompt]:
-        from generator.prompts import load_prompts, subset
-
-        return subset(load_prompts(entry.calibration), count)
-
     return BaseModel(
         id=entry.id,
         label=entry.label,
@@ -79,10 +86,11 @@ def of_entry(entry: Entry) -> BaseModel:
         steps=entry.steps,
         guidance=entry.guidance,
         scorer=scorer,
-        calibration=calibration,
         keep=entry.keep,
         arguments={"height": entry.resolution, "width": entry.resolution, **entry.arguments},
         prompts=entry.prompts,
+        calibration=entry.calibration,
+        calibrated=Path(platformdirs.user_data_dir("pairstudy", appauthor=False)) / "calibrated",
         ready=ready,
     )
 
@@ -101,7 +109,6 @@ MODELS = {
         steps=4,
         guidance=0.0,
         scorer=shapes.scorer,
-        calibration=shapes.calibration,
         keep=("conv_in", "conv_out", "time_embedding.*", "add_embedding.*"),
         arguments={"eta": 0.0},  # TCD without fresh noise between the steps
     ),
@@ -109,19 +116,22 @@ MODELS = {
 }
 
 
-def find_model(name: str, weights: Path | None = None) -> BaseModel:
+def find_model(name: str, weights: Path | None = None, calibrated: Path | None = None) -> BaseModel:
     """The model of an id, or of a .toml file (FILE.toml:ID where it describes several).
 
-    `weights` is a folder to take its weights from instead of the hub. Raises ModelError.
+    `weights` is a folder to take its weights from instead of the hub, `calibrated` one for what is made for
+    the model instead of its own. Raises ModelError.
     """
     if name == "shapes":
         if weights is not None:
             raise ModelError("--weights: shapes comes with its own")
-        return MODELS["shapes"]
-    entry = find_entry(name)
-    if weights is not None:
-        entry = entry.model_copy(update={"hub": str(weights), "revision": None})
-    return of_entry(entry)
+        base = MODELS["shapes"]
+    else:
+        entry = find_entry(name)
+        if weights is not None:
+            entry = entry.model_copy(update={"hub": str(weights), "revision": None})
+        base = of_entry(entry)
+    return replace(base, calibrated=calibrated) if calibrated else base
 
 
 def find_entry(name: str) -> Entry:

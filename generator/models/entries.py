@@ -66,7 +66,7 @@ class _Described(_Record):
     prompts: str = "partiprompts"
     """The set that is drawn by default."""
     calibration: str = "partiprompts"
-    """The set that methods calibrate with."""
+    """The set whose halves methods are calibrated with and checked on."""
 
 
 class _File(_Described):

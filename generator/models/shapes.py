@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
 
     from generator.metrics import ClipScorer
-    from study.gallery import Prompt
 
 
 def load() -> DiffusionPipeline:
@@ -32,10 +31,3 @@ def scorer(name: str) -> ClipScorer:
     from generator.shapes.scenes import ANTONYMS, tokenize
 
     return ClipScorer(build_clip(name).eval(), tokenize, ANTONYMS)
-
-
-def calibration(count: int) -> list[Prompt]:
-    """Captions that no training and no gallery saw."""
-    from generator.prompts import shapes_prompts
-
-    return shapes_prompts("calibration", count)

@@ -53,6 +53,12 @@ def render(
     ).images
 
 
+def render_in_batches(pipeline: DiffusionPipeline, base: BaseModel, prompts: Sequence[Prompt]) -> Tensor:
+    """`render`, `base.batch` pictures at a time, for calibrations."""
+    batches = (prompts[i : i + base.batch] for i in range(0, len(prompts), base.batch))
+    return torch.cat([render(pipeline, base, batch) for batch in batches])
+
+
 def draw(
     pipeline: DiffusionPipeline,
     base: BaseModel,

@@ -1,5 +1,8 @@
 """Tiny random checkpoints of the pipelines that the model entries name: the same classes, built from code."""
 
+import json
+
+import open_clip
 import pytest
 import small_run
 import torch
@@ -27,6 +30,9 @@ from transformers import (
     T5EncoderModel,
     T5Tokenizer,
 )
+
+from generator.measure import scorers
+from generator.measure.weights import WEIGHTS
 
 TINY = 16  # pixels
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -213,3 +219,36 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sweep") / "gallery"
     assert small_run.run(folder).new == small_run.TOTAL
     return folder
+
+
+VISION = {"image_size": 32, "patch_size": 16, "layers": 1, "width": 32, "head_width": 16}
+TEXT = {"context_length": 77, "vocab_size": 49408, "layers": 1, "width": 32, "heads": 2}  # of the tokenizer
+CLIPS = {
+    "clip": scorers.CLIP,
+    "clip-b16": scorers.CLIP_B16,
+    "clip-b32": scorers.CLIP_B32,
+    "hpsv2.1": scorers.HPS,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_clips(tmp_path_factory):
+    """A folder of the published CLIPs by their files' names: small random networks of open_clip's."""
+    configs, folder = tmp_path_factory.mktemp("configs"), tmp_path_factory.mktemp("scorers")
+    for width, name in enumerate(CLIPS.values(), 8):
+        config = {"embed_dim": 2 * width, "vision_cfg": VISION, "text_cfg": TEXT}
+        (configs / f"tiny-{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(configs)
+    for seed, (id_, name) in enumerate(CLIPS.items()):
+        torch.manual_seed(seed)
+        torch.save(open_clip.create_model(f"tiny-{name}").state_dict(), folder / WEIGHTS[id_].file)
+    return folder
+
+
+@pytest.fixture
+def tiny_scorers(tiny_clips, monkeypatch):
+    """The folder, whose networks are loaded where the published ones would be; the last word is the noun."""
+    own = scorers.open_clip_scorer
+    monkeypatch.setattr(scorers, "open_clip_scorer", lambda name, file: own(f"tiny-{name}", file))
+    monkeypatch.setattr(scorers, "spacy_nouns", lambda: lambda text: text.split()[-1:])
+    return tiny_clips

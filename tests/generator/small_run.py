@@ -79,7 +79,7 @@ class TooLargePipeline(Pipeline):
 
 def model(id_="noise", load=Pipeline, **changes):
     settings = {"label": id_, "check": list, "backbone": "unet", "steps": 2, "guidance": 0.0}
-    return BaseModel(id=id_, load=load, scorer=None, calibration=None, **settings, **changes)
+    return BaseModel(id=id_, load=load, scorer=None, **settings, **changes)
 
 
 def method(id_, tint=0.0, **changes):

@@ -4,11 +4,12 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, LCMScheduler
 
-from generator.calibrate import pictures
 from generator.candidates import Candidates
 from generator.methods import all_methods
+from generator.methods.qsched import set_scheduler
 from generator.models import MODELS
 from generator.prompts import shapes_prompts
+from generator.sweep import render
 from qsched.coefficients import Coefficients
 
 BASE, PROMPTS = MODELS["shapes"], shapes_prompts("heldout", 6)
@@ -21,6 +22,15 @@ def pipeline(method="w4a4", scheduler=None):
     if scheduler:
         loaded.scheduler = scheduler.from_config(loaded.scheduler.config)
     return loaded
+
+
+def pictures(loaded, base, coefficients, prompts):
+    """As a run draws them, with nothing remembered."""
+    scheduler = loaded.scheduler
+    set_scheduler(loaded, coefficients)
+    drawn = render(loaded, base, prompts)
+    loaded.scheduler = scheduler
+    return drawn
 
 
 @pytest.mark.parametrize(

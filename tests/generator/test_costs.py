@@ -80,7 +80,7 @@ def test_a_process_of_its_own_tells_its_errors():
 
 
 def test_latency_is_printed_as_a_table_and_as_json(monkeypatch):
-    def found(model, method, weights, compiled):
+    def found(model, method, weights, calibrated, compiled):
         return Latency(method, compiled, (3.0, 1.0, 2.0), 5 * 10**6, "CUDA events", "a GPU", "bfloat16")
 
     monkeypatch.setattr(latency, "in_a_process", found)

@@ -2,18 +2,19 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from generator.methods import all_methods, mixdq, ptqd, qdiffusion, qsched, serial_parallel, svdquant
-from generator.models import ENTRIES, of_entry
+from generator.models import ENTRIES, SHIPPED, of_entry
 from generator.quantize import QuantConv2d, QuantLinear, lowrank, quantizable, size_bytes
 from generator.sweep import render
 from study.gallery import Prompt
 
 METHODS = all_methods()
-COMMITTED = qsched.COEFFICIENTS / "shapes-w4a8.qsched.json"
+COMMITTED = SHIPPED / "shapes-w4a8.qsched.json"
 PROMPTS = [Prompt(prompt_id="a", text="a red fox"), Prompt(prompt_id="b", text="two dogs")]
 FAMILIES = ("sd14-pndm-10", "pcm-sd15-2", "lcm-dreamshaper-2", "sdxl-turbo", "flux-schnell")
 # bitsandbytes' 4-bit kernel for CPUs asks for widths that these models do not have.
@@ -24,20 +25,18 @@ pytestmark = pytest.mark.matrix
 
 
 @pytest.fixture(autouse=True)
-def small(monkeypatch, tmp_path):
+def small(monkeypatch):
     """Ranks and calibration as small as the models."""
     monkeypatch.setattr(svdquant, "RANK", 4)
     monkeypatch.setattr(svdquant, "CALIBRATION_PROMPTS", 2)
     monkeypatch.setattr(mixdq, "CALIBRATION_PROMPTS", 2)
     monkeypatch.setattr(lowrank, "EXPONENTS", ((0.0, 0.0), (0.5, 0.5)))
     monkeypatch.setattr(lowrank, "ITERATIONS", 2)
-    for module in (qsched, ptqd):
-        monkeypatch.setattr(module, "COEFFICIENTS", tmp_path)
 
 
 @pytest.fixture
-def base(tiny):
-    return lambda family: of_entry(tiny(ENTRIES[family], steps=2))
+def base(tiny, tmp_path):
+    return lambda family: replace(of_entry(tiny(ENTRIES[family], steps=2)), calibrated=tmp_path)
 
 
 def drawn(base, method):
@@ -60,8 +59,7 @@ def test_quantizers_run_end_to_end(base, family, method):
 
 
 @pytest.mark.parametrize("family", ["sd14-pndm-10", "sdxl-turbo", "flux-schnell"])
-def test_mixed_bits_are_shared_out_and_run_end_to_end(base, family, tmp_path, monkeypatch):
-    monkeypatch.setattr(mixdq, "ALLOCATIONS", tmp_path)
+def test_mixed_bits_are_shared_out_and_run_end_to_end(base, family, monkeypatch):
     monkeypatch.setattr(mixdq, "SENSITIVITY_PROMPTS", 1)
     monkeypatch.setattr(mixdq, "SPLITS", (1.0,))
     model = base(family)
@@ -71,9 +69,8 @@ def test_mixed_bits_are_shared_out_and_run_end_to_end(base, family, tmp_path, mo
     assert 0 < (pictures - render(model.load(), model, PROMPTS)).square().mean() < 0.01
 
 
-def test_a_published_allocation_is_taken_over(base, tmp_path, monkeypatch):
+def test_a_published_allocation_is_taken_over(base, tmp_path):
     """A file in the layout of MixDQ's authors, with every layer of the model; those to keep are left out."""
-    monkeypatch.setattr(mixdq, "ALLOCATIONS", tmp_path)
     model = base("sdxl-turbo")
     layers = quantizable(model.load().unet)
     bits = dict(zip(layers, itertools.cycle((2, 4, 8)), strict=False))
@@ -94,11 +91,10 @@ def test_a_published_allocation_is_taken_over(base, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("method", TRAINED)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_trained_methods_run_end_to_end(base, family, method, monkeypatch, tmp_path):
+def test_trained_methods_run_end_to_end(base, family, method, monkeypatch):
     module = TRAINED[method]
     for name, value in {"PROMPTS": 12, "ITERATIONS": 2}.items():
         monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(serial_parallel, "CHECKPOINTS", tmp_path)
     model = base(family)
     module.MAKERS[method](model, serial_parallel.checkpoint_file(model, method))
     _, pictures = drawn(model, method)
@@ -106,7 +102,7 @@ def test_trained_methods_run_end_to_end(base, family, method, monkeypatch, tmp_p
 
 
 @pytest.mark.parametrize("family", FEW_STEP)
-def test_qsched_runs_over_a_quantizer(base, family, tmp_path):
+def test_qsched_runs_over_a_quantizer(base, family):
     model = base(family)
     scheduler = type(model.load().scheduler).__name__
     file = json.loads(COMMITTED.read_text())
@@ -123,6 +119,6 @@ def test_qsched_runs_over_a_quantizer(base, family, tmp_path):
 @pytest.mark.parametrize("family", FEW_STEP)
 def test_ptqd_runs_over_a_quantizer(base, family):
     model = base(family)
-    ptqd.measure(model, METHODS["w4a4"], ptqd.statistics_file(model, "w4a4"), 2)
+    ptqd.measure(model, METHODS["w4a4"], ptqd.statistics_file(model, "w4a4"), count=2)
     _, pictures = drawn(model, "ptqd-w4a4")
     assert not torch.equal(pictures, drawn(model, "w4a4")[1])

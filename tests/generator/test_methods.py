@@ -1,6 +1,7 @@
 import copy
 import functools
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -78,24 +79,31 @@ def test_size_is_what_safetensors_writes(method, tmp_path):
     assert size == (tmp_path / "x.safetensors").stat().st_size - header
 
 
-def test_qsched_goes_over_any_quantizer(monkeypatch, tmp_path):
+def test_qsched_goes_over_any_quantizer(tmp_path):
     """The coefficients are those of its own method; without a file of them it says which is missing."""
-    committed = coefficients_file(BASE, "w4a8")
-    monkeypatch.setattr("generator.methods.qsched.COEFFICIENTS", tmp_path)
+    base = replace(BASE, calibrated=tmp_path)
     with pytest.raises(CoefficientsError, match=r"shapes-svdquant-w4a4\.qsched\.json: No such file"):
-        METHODS["qsched-svdquant-w4a4"].apply(BASE.load(), BASE)
-    shutil.copy(committed, tmp_path / "shapes-w4a16.qsched.json")
-    pipeline, coefficients = pipeline_of("qsched-w4a16")
+        METHODS["qsched-svdquant-w4a4"].apply(base.load(), base)
+    shutil.copy(coefficients_file(BASE, "w4a8"), coefficients_file(base, "w4a16"))
+    pipeline = base.load()
+    coefficients = METHODS["qsched-w4a16"].apply(pipeline, base)
     assert pipeline.scheduler.config.c_x == list(coefficients.c_x)
     layer = pipeline.unet.mid_block.resnets[0].conv1
     assert layer.weights.bits == 4 and layer.acts is None
 
 
-def test_qsched_over_svdquant_is_one_line(monkeypatch, tmp_path, pictures):
+def test_coefficients_of_another_model_are_refused(tmp_path):
+    other = replace(BASE, id="other", calibrated=tmp_path)
+    shutil.copy(coefficients_file(BASE, "w4a8"), coefficients_file(other, "w4a8"))
+    with pytest.raises(CoefficientsError, match="of shapes in 4 steps, not of other in 4"):
+        METHODS["qsched-w4a8"].check(other)
+
+
+def test_qsched_over_svdquant_is_one_line(tmp_path, pictures):
     """`over(svdquant)` is in the list; given coefficients, it draws SVDQuant's model under them."""
-    shutil.copy(coefficients_file(BASE, "w4a8"), tmp_path / "shapes-svdquant-w4a4.qsched.json")
-    monkeypatch.setattr("generator.methods.qsched.COEFFICIENTS", tmp_path)
-    pipeline, _ = pipeline_of("qsched-svdquant-w4a4")
+    base, pipeline = replace(BASE, calibrated=tmp_path), BASE.load()
+    shutil.copy(coefficients_file(BASE, "w4a8"), coefficients_file(base, "svdquant-w4a4"))
+    METHODS["qsched-svdquant-w4a4"].apply(pipeline, base)
     drawn = render(pipeline, BASE, PROMPTS)
     pipeline = copy.copy(pipeline)
     pipeline.scheduler = pipeline_of("svdquant-w4a4")[0].scheduler

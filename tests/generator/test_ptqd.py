@@ -1,5 +1,6 @@
 import functools
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -72,20 +73,20 @@ def test_each_step_is_the_samplers_own_from_the_corrected_output(prefix, quantiz
         assert torch.allclose(visit.after, expected, atol=1e-4)
 
 
-def test_it_repairs_a_planted_error_and_the_released_port_doubles_it(tmp_path, monkeypatch):
+def test_it_repairs_a_planted_error_and_the_released_port_doubles_it(tmp_path):
     """A backbone whose output is 8 % too large and off by 0.05."""
 
     def loud(pipeline, base):
         pipeline.unet.register_forward_hook(lambda *call: (1.08 * call[2][0] + 0.05,))
 
     method = ptqd.Method("loud", "loud", 16, 16, "", loud)
-    monkeypatch.setattr(ptqd, "COEFFICIENTS", tmp_path)
-    measure(BASE, method, statistics_file(BASE, "loud"), count=8)
+    base = replace(BASE, calibrated=tmp_path)
+    measure(base, method, statistics_file(base, "loud"), count=8)
     full, _ = path_of(BASE.load())
     distance = {}
     for variant in (method, *ptqd.over(method)):
         pipeline = BASE.load()
-        variant.apply(pipeline, BASE)
+        variant.apply(pipeline, base)
         distance[variant.id] = float((path_of(pipeline)[0] - full).square().mean().sqrt())
     assert distance["ptqd-loud"] < 0.02 * distance["loud"]
     assert distance["ptqd-released-loud"] > 1.2 * distance["loud"]
@@ -98,15 +99,15 @@ def test_what_is_stored_counts():
     assert numbers_bytes(None) == 0
 
 
-def test_missing_and_spoiled_statistics_are_named(tmp_path, monkeypatch):
+def test_missing_and_spoiled_statistics_are_named(tmp_path):
     committed = json.loads(statistics_file(BASE, "w4a8").read_text())
-    monkeypatch.setattr(ptqd, "COEFFICIENTS", tmp_path)
+    base = replace(BASE, calibrated=tmp_path)
     with pytest.raises(StatisticsError, match=r"shapes-w4a8\.ptqd\.json: No such file .* generator ptqd"):
-        METHODS["ptqd-w4a8"].apply(BASE.load(), BASE)
-    path = statistics_file(BASE, "w4a8")
+        METHODS["ptqd-w4a8"].apply(base.load(), base)
+    path = statistics_file(base, "w4a8")
     path.write_text(json.dumps(committed | {"steps": committed["steps"][:2]}))
     with pytest.raises(StatisticsError, match="has 2 steps, not 4"):
-        METHODS["ptqd-w4a8"].apply(BASE.load(), BASE)
+        METHODS["ptqd-w4a8"].apply(base.load(), base)
     committed["steps"][1]["k"] = "much"
     path.write_text(json.dumps(committed))
     with pytest.raises(StatisticsError, match=r"steps\.1\.k"):

@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -168,18 +169,19 @@ LATENTS = (1 + 2) * 4 + 12 * 3
     ],
 )
 def test_the_command_trains_and_the_method_draws(module, method, nfe, tmp_path, monkeypatch):
-    monkeypatch.setattr(serial_parallel, "CHECKPOINTS", tmp_path / "checkpoints")
-    result = CliRunner().invoke(cli, ["calibrate", "--method", method, "-o", str(tmp_path / "x.qsched.json")])
+    folder = tmp_path / "calibrated"
+    base = replace(BASE, calibrated=folder)
+    result = CliRunner().invoke(cli, ["calibrate", "--method", method, "--calibrated", str(folder)])
     assert result.exit_code == 2 and f"generator train --method {method}" in result.stderr
     with pytest.raises(MethodError, match=f"No such file .* generator train --method {method}"):
-        all_methods()[method].apply(BASE.load(), BASE)
+        all_methods()[method].apply(base.load(), base)
     for name, value in {"PROMPTS": 12, "ITERATIONS": 2, "CALIBRATION": 12, "SENSITIVITY": 12}.items():
         monkeypatch.setattr(module, name, value, raising=hasattr(module, name))
-    result = CliRunner().invoke(cli, ["train", "--method", method])
+    result = CliRunner().invoke(cli, ["train", "--method", method, "--calibrated", str(folder)])
     assert result.exit_code == 0, result.output
     pipeline, full = BASE.load(), BASE.load()
-    assert all_methods()[method].apply(pipeline, BASE) is None
-    assert spent_on(all_methods()[method], BASE) == nfe
+    assert all_methods()[method].apply(pipeline, base) is None
+    assert spent_on(all_methods()[method], base) == nfe
     prompts = shapes_prompts("heldout", 4)
     error = (render(pipeline, BASE, prompts) - render(full, BASE, prompts)).square().mean()
     assert 0 < error < 0.01
