@@ -66,6 +66,7 @@ def init(folder: Path, title: str) -> None:
         write_key(folder)
         (folder / STUDY_FILE).write_text(starting_toml(folder, title), encoding="utf-8")
     click.echo(f"made the study {folder}; its settings are in {folder / STUDY_FILE}")
+    click.echo("next: `study ingest GALLERY`, then `study serve`")
 
 
 @cli.command()

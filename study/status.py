@@ -45,14 +45,17 @@ def _record(fill: Fill) -> dict[str, int]:
 
 def status_lines(told: dict[str, Any]) -> Iterator[str]:
     """The same for people."""
+    if told["version"] is None:
+        yield "not open yet: `study ingest GALLERY`, then `study open` or `study serve`"
+        return
     total, given = Fill(told["votes"], told["wanted"], told["missing"]), told["sides"]
-    yield f"{told['standing']}, version {told['version'] or '–'}"
+    yield f"{told['standing']}, version {told['version']}"
     yield ""
     yield f"votes       {_of(told)}" + (f", {told_share(total.share)}" if total.wanted else ", no end is set")
     if told["older_votes"]:
         yield f"            {told_number(told['older_votes'])} more under older versions"
     hour, day = (told_number(told[name]) for name in ("votes_last_hour", "votes_an_hour_over_24_hours"))
-    yield f"pace        {hour} in the last hour; over 24 hours {day} an hour"
+    yield f"pace        {hour} in the last hour; {day} an hour over 24 hours"
     yield f"time left   {told_hours(told['hours_left'])}"
     yield f"voters      {told_number(told['voters'])}, of whom {told_number(told['finished'])} finished"
     yield f"leases      {told_number(told['leases'])} open"

@@ -74,6 +74,7 @@ def test_init_where_no_folder_can_be(tmp_path: Path) -> None:
 def test_ingest_status_export(made: Path, gallery: Path, tmp_path: Path) -> None:
     assert "ingested 18 images: 3 methods, 6 prompts" in run("ingest", gallery, "--study", made).output
     assert "nothing changed" in run("ingest", gallery, "--study", made).output
+    assert "not open yet" in run("status", "--study", made).output
     assert "opened version 1 of the protocol" in (opened := run("open", "--study", made).output)
     assert "18 pairs to vote on" in opened
     assert "version 1 is open already" in run("open", "--study", made).output
