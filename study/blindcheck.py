@@ -212,7 +212,7 @@ def _start(visitor: Visitor) -> bool:
     """Become a voter; False if the study has nothing to show."""
     welcome = visitor.ask("GET", "/")
     token = re.search(r'name="csrf_token" value="([^"]+)"', welcome.body.decode())
-    if welcome.status == 503:
+    if welcome.status in (410, 503):  # all votes are there, or all places taken
         return False
     if token is None:
         raise RuntimeError(f"/ answered {welcome.status} with nothing to start by")

@@ -5,6 +5,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from study import trials, voting
 from study.app import create_app
 from study.blindcheck import CHANNELS, Verdict, copy_of, verdict, vote
 from study.cli import cli
-from study.config import Consent, Entrances, Protocol
+from study.config import Consent, Entrances, Protocol, Quota
 from study.ingest import ingest
 from study.protocols import newest
 from study.received import of_container, of_headers
@@ -53,19 +54,26 @@ def check(wide: Store, monkeypatch: pytest.MonkeyPatch) -> Callable[[Plant], Ver
         with copy_of(wide, PROTOCOL) as copy:
             app = create_app({"STUDY": copy.served.parent, "SECRET_KEY": KEY})
             plant(app, monkeypatch)
-            server = make_server("127.0.0.1", 0, app, request_handler=Silent)
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            try:
-                seen = vote(server.port, 100, 0, lambda _: None)
-            finally:
-                server.shutdown()
-                thread.join()
-                server.server_close()
-                app.config["STORE"].close()
+            with serving(app) as port:
+                seen = vote(port, 100, 0, lambda _: None)
             return verdict(copy, seen, 0)
 
     return act
+
+
+@contextmanager
+def serving(app: Flask) -> Iterator[int]:
+    """The port at which an application is served by a thread."""
+    server = make_server("127.0.0.1", 0, app, request_handler=Silent)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield server.port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+        app.config["STORE"].close()
 
 
 class Silent(WSGIRequestHandler):
@@ -225,6 +233,14 @@ def test_the_copy_shows_the_same_and_knows_nobody(store: Store, protocol: Protoc
         assert opened
         assert (opened.protocol.entrances, opened.protocol.consent.asked) == (Entrances(), False)
     assert not copy.served.exists()
+
+
+def test_voters_stop_when_all_votes_are_there(wide: Store) -> None:
+    three = PROTOCOL.model_copy(update={"quota": Quota(votes=1, per="category")})
+    with copy_of(wide, three) as copy:
+        app = create_app({"STUDY": copy.served.parent, "SECRET_KEY": KEY})
+        with serving(app) as port:
+            assert len(vote(port, 100, 0, lambda _: None)) == 3
 
 
 def run(*arguments: object) -> Any:
