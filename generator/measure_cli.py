@@ -145,7 +145,7 @@ def _with_interval(mean: float, low: float, high: float, sign: str = "") -> str:
     return f"{mean:{sign}.{digits}f} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
 
 
-HEADINGS = ("category", "metric", "method", "n", "mean", "difference to the reference")
+HEADINGS = ("category", "metric", "method", "n", "mean", "to the reference")
 
 
 def markdown(table: pd.DataFrame) -> str:

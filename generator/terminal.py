@@ -32,7 +32,7 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False, pad_edge=False)
     for heading in headings:
         made.add_column(heading, justify="left" if heading in text else "right", no_wrap=True)
     for group in groups:

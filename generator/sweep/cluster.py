@@ -32,15 +32,13 @@ def draw_on_ray(
 
     First the texts of each batch are encoded, once for all methods, and kept in the folder `texts`. `address`
     is that of a cluster ("auto", "ray://…"), or "local" for one on this machine. The model must be to be had
-    on every node. Raises SweepError when no node is left.
+    on every node. Raises SweepError if there is no such cluster, and when no node is left.
     """
     if not shards:
         return
     started = not ray.is_initialized()
     if started:
-        ray.init(
-            address=None if address == LOCAL else address, log_to_driver=False, logging_level=logging.ERROR
-        )
+        _connect(address)
     try:
         crew, conditions = Crew(base, methods, shards, say), Conditions(texts)
         batches = {shard.prompts: shard for shard in shards if not conditions.kept(shard.prompts)}
@@ -51,6 +49,15 @@ def draw_on_ray(
     finally:
         if started:
             ray.shutdown()
+
+
+def _connect(address: str) -> None:
+    try:
+        ray.init(
+            address=None if address == LOCAL else address, log_to_driver=False, logging_level=logging.ERROR
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise SweepError(f"--ray {address}: no cluster to be had: {str(error).splitlines()[0]}") from error
 
 
 class Crew:

@@ -141,8 +141,10 @@ def _sheets(
     if cluster is None:
         artist = Artist(base, methods, texts)
         return (artist.draw(shard) for shard in left)
-    from generator.sweep.cluster import draw_on_ray
-
+    try:
+        from generator.sweep.cluster import draw_on_ray
+    except ImportError as error:
+        raise SweepError(f"--ray: {error}: pip install 'pairstudy[cluster]'") from error
     return draw_on_ray(base, methods, left, cluster, texts, progress.say)
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -32,6 +33,20 @@ def cluster():
         yield made, nodes
         ray.shutdown()
         made.shutdown()
+
+
+def test_a_cluster_that_is_not_there_is_told(tmp_path, monkeypatch):
+    def init(address, **_):
+        raise ConnectionError(f"nobody answers at {address}")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(sweep.SweepError, match="--ray far:1: no cluster to be had: nobody answers at far:1"):
+        small.run(tmp_path / "g", cluster="far:1")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.delitem(sys.modules, "generator.sweep.cluster")
+    with pytest.raises(sweep.SweepError, match=r"pip install 'pairstudy\[cluster\]'"):
+        small.run(tmp_path / "g", cluster="far:1")
 
 
 def test_what_goes_wrong_on_a_node_is_told_as_if_it_were_here(cluster, tmp_path):

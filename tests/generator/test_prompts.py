@@ -1,3 +1,4 @@
+import hashlib
 import json
 import random
 from pathlib import Path
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from generator.prompts import Fields, PromptError, load_prompts, noise_seed, read_prompts, subset
+from generator.prompts.sets import SETS, found
 from generator.prompts.unfit import fit, read_words
 from generator.prompts_cli import WRITERS
 from study.gallery import Prompt
@@ -215,9 +217,14 @@ def test_published_files_are_read_whole(spec, rows, categories, first):
 
 
 def test_partiprompts_ships_unchanged():
-    found = load_prompts("partiprompts")
-    assert len(found) == 1632
-    assert len({p.category for p in found}) == 12
-    assert found[-1].prompt_id == "1631"
-    shipped = Path(load_prompts.__code__.co_filename).parent / "data" / "partiprompts.tsv"
-    assert shipped.read_bytes() == real("partiprompts.tsv").read_bytes()
+    prompts = load_prompts("partiprompts")
+    assert len(prompts) == 1632
+    assert len({p.category for p in prompts}) == 12
+    assert prompts[-1].prompt_id == "1631"
+    shipped = found(SETS["partiprompts"])
+    assert hashlib.sha256(shipped.read_bytes()).hexdigest() == SETS["partiprompts"].sha256
+
+
+def test_the_sha256_of_partiprompts_is_that_of_the_published_file():
+    published = hashlib.sha256(real("partiprompts.tsv").read_bytes()).hexdigest()
+    assert published == SETS["partiprompts"].sha256

@@ -6,7 +6,7 @@ import pytest
 import small_run as small
 
 from generator import sweep
-from generator.methods import MethodError, all_methods
+from generator.methods import all_methods
 from generator.models import ENTRIES, MODELS, of_entry
 from generator.prompts import shapes_prompts, subset
 from generator.sweep.recorder import png
@@ -76,20 +76,8 @@ def test_a_backbone_is_made_once_for_all_methods_over_it(made, tmp_path):
 
 @pytest.mark.parametrize("name", ["qsched-w4a8", "ptqd-w4a8"])
 def test_methods_over_another_draw_the_same_after_it_as_alone(tmp_path, name):
-    base = BASE
-    if not METHODS[name].over or not _has_file(METHODS[name], base):
-        pytest.skip(f"{name}: its file is not committed")
-    alone = base.load()
-    METHODS[name].apply(alone, base)
-    sweep.run(
-        base, [METHODS["w4a8"], METHODS[name]], PROMPTS, tmp_path / "g", prompt_set="shapes", batch_size=3
-    )
-    for prompt, pixels in zip(PROMPTS, sweep.draw(alone, base, PROMPTS).pixels, strict=True):
+    alone, methods = BASE.load(), [METHODS["w4a8"], METHODS[name]]
+    METHODS[name].apply(alone, BASE)
+    sweep.run(BASE, methods, PROMPTS, tmp_path / "g", prompt_set="shapes", batch_size=3)
+    for prompt, pixels in zip(PROMPTS, sweep.draw(alone, BASE, PROMPTS).pixels, strict=True):
         assert (tmp_path / "g/images" / name / f"{prompt.prompt_id}.png").read_bytes() == png(pixels)
-
-
-def _has_file(method, base):
-    try:
-        return method.check(base) is not None
-    except MethodError:
-        return False
