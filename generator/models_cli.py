@@ -1,4 +1,4 @@
-"""The command `generator models`: list, show. Neither needs torch, but for `show --check`."""
+"""The command `generator models`: list, show, pin. None needs torch, but for `show --check`, `pin`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from generator.errors import one_line_errors
-from generator.models import ENTRIES, MODELS, find_entry, find_model
+from generator.errors import BadInput, one_line_errors
+from generator.models import ENTRIES, MODELS, file_of, find_entry, find_model
 
 
 @click.group()
@@ -56,3 +56,28 @@ def show(model: str, weights: Path | None, check: bool) -> None:
         if check:
             described["ready"] = base.ready()
     click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+
+
+@models.command()
+@click.argument("model")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="A new file [default: the .toml file itself]."
+)
+def pin(model: str, output: Path | None) -> None:
+    """Ask the hub for the newest commits of a model, and write them into its .toml file.
+
+    MODEL is a .toml file; or an id, whose file is copied to --output. The file's name makes the models' ids.
+
+    \b
+    Example:
+      generator models pin pcm-sd15-4 -o pcm-sd15.toml
+    """
+    with one_line_errors():
+        if output is None and not model.endswith(".toml"):
+            raise BadInput(f"{model}: comes along and stays as it is; say with --output where a copy goes")
+        file = file_of(model)
+        from generator.models.pin import pin as pinned
+
+        for hub, commit in pinned(file, output or file).items():
+            click.echo(f"{hub} {commit}")
+    click.echo(f"{output or file}: written")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # torch is imported when a model is loaded, so that they can 
 
 SHIPPED = Path(__file__).parent.parent / "calibrated"  # for the shapes world
 
-__all__ = ["MODELS", "BaseModel", "ModelError", "find_model", "of_entry"]
+__all__ = ["MODELS", "BaseModel", "ModelError", "file_of", "find_model", "of_entry"]
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,8 @@ def of_entry(entry: Entry) -> BaseModel:
     )
 
 
-ENTRIES = {
-    entry.id: entry for path in sorted(Path(__file__).parent.glob("*.toml")) for entry in read_entries(path)
-}
+SHIPPED_ENTRIES = sorted(Path(__file__).parent.glob("*.toml"))
+ENTRIES = {entry.id: entry for path in SHIPPED_ENTRIES for entry in read_entries(path)}
 
 MODELS = {
     "shapes": BaseModel(
@@ -132,6 +131,14 @@ def find_model(name: str, weights: Path | None = None, calibrated: Path | None =
             entry = entry.model_copy(update={"hub": str(weights), "revision": None})
         base = of_entry(entry)
     return replace(base, calibrated=calibrated) if calibrated else base
+
+
+def file_of(name: str) -> Path:
+    """The .toml file of a model that comes along, or the one that is named. Raises ModelError."""
+    if name.endswith(".toml"):
+        return Path(name)
+    find_entry(name)
+    return next(path for path in SHIPPED_ENTRIES if name in {entry.id for entry in read_entries(path)})
 
 
 def find_entry(name: str) -> Entry:

@@ -115,7 +115,7 @@ def located(entry: Entry) -> Weights:
         return Weights(folder, revision, lora, _sha256([lora]))
     wanted = entry.lora
     lora = Path(
-        _asked(entry, wanted.hub, lambda: hf_hub_download(wanted.hub, wanted.file, revision=wanted.revision))
+        asked(entry, wanted.hub, lambda: hf_hub_download(wanted.hub, wanted.file, revision=wanted.revision))
     )
     return Weights(folder, revision, lora, _commit(lora))
 
@@ -140,7 +140,7 @@ def _pipeline_folder(entry: Entry) -> tuple[Path, str]:
 
 
 def _downloaded(entry: Entry) -> tuple[Path, str]:
-    info = _asked(
+    info = asked(
         entry, entry.hub, lambda: model_info(entry.hub, revision=entry.revision, files_metadata=True)
     )
     sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
@@ -154,16 +154,14 @@ def _downloaded(entry: Entry) -> tuple[Path, str]:
             "HF_HOME names another cache"
         )
     folder = Path(
-        _asked(
-            entry, entry.hub, lambda: snapshot_download(entry.hub, revision=info.sha, allow_patterns=files)
-        )
+        asked(entry, entry.hub, lambda: snapshot_download(entry.hub, revision=info.sha, allow_patterns=files))
     )
     if gaps := _gaps(folder):
         raise ModelError(f"{entry.id}: {entry.hub} lacks {', '.join(gaps)} as safetensors")
     return folder, folder.name
 
 
-def _asked(entry: Entry, hub: str, call: Callable[[], Any]) -> Any:
+def asked(entry: Entry, hub: str, call: Callable[[], Any]) -> Any:
     """The answer of the hub, or why there is none as a ModelError."""
     page = f"https://huggingface.co/{hub}"
     try:

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from generator.cli import cli
-from generator.models import ENTRIES, MODELS, ModelError, entries, find_model, hub, of_entry
+from generator.models import ENTRIES, MODELS, ModelError, entries, find_entry, find_model, hub, of_entry
 from generator.sweep import render
 from qsched.schedulers import twin_of
 from study.gallery import Prompt
@@ -126,6 +126,48 @@ def test_a_class_that_diffusers_lacks_is_named(tiny):
         ModelError, match=rf"sd15: diffusers {diffusers.__version__} has no class 'NoScheduler'"
     ):
         of_entry(entry).load()
+
+
+# ---------------------------------------------------------------- pinning
+
+
+def test_pinning_writes_the_hubs_commits_and_leaves_the_rest_as_it_is(tmp_path, monkeypatch):
+    heads = {"wangfuyun/PCM_Weights": "a" * 40, "stable-diffusion-v1-5/stable-diffusion-v1-5": "b" * 40}
+    asked = []
+
+    def model_info(hub, revision):
+        asked.append(revision)
+        return SimpleNamespace(sha=heads[hub])
+
+    monkeypatch.setattr("generator.models.pin.model_info", model_info)
+    path = tmp_path / "pcm-sd15.toml"
+    result = CliRunner().invoke(cli, ["models", "pin", "pcm-sd15-4", "-o", str(path)])
+    assert result.exit_code == 0, result.output
+    assert asked == [None, "main"]
+    entry = find_entry(f"{path}:pcm-sd15-4")
+    assert (entry.revision, entry.lora.revision) == ("b" * 40, "a" * 40)
+    own = find_entry("pcm-sd15-4")
+    lora = own.lora.model_copy(update={"revision": "a" * 40})
+    assert entry == own.model_copy(update={"revision": "b" * 40, "lora": lora})
+    assert path.read_text().startswith("# Phased consistency models")
+
+    path.write_text(MINE.format(hub="wangfuyun/PCM_Weights"))  # with no revision yet
+    assert CliRunner().invoke(cli, ["models", "pin", str(path)]).exit_code == 0
+    assert find_entry(f"{path}:pcm-sd15-3").revision == "a" * 40
+
+
+def test_pinning_without_the_hub_or_a_file_is_told(tmp_path, monkeypatch):
+    def model_info(*_, **__):
+        raise httpx2.ConnectError("no route")
+
+    monkeypatch.setattr("generator.models.pin.model_info", model_info)
+    path = tmp_path / "mine.toml"
+    path.write_text(MINE.format(hub="me/mine"))
+    result = CliRunner().invoke(cli, ["models", "pin", str(path)])
+    assert result.exit_code == 2 and "the hub does not answer (no route)" in result.stderr
+    assert path.read_text() == MINE.format(hub="me/mine")
+    result = CliRunner().invoke(cli, ["models", "pin", "sdxl-turbo"])
+    assert result.exit_code == 2 and "say with --output where a copy goes" in result.stderr
 
 
 # ---------------------------------------------------------------- weights
