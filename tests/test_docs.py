@@ -1,10 +1,12 @@
 """The README and docs are part of the product: what they say must exist."""
 
 import re
+import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
+from click import ClickException
 
 import elo.cli
 import generator.cli
@@ -39,11 +41,34 @@ def test_every_command_has_help_with_an_example(group):
         assert f"{group} {name}" in command.help, f"{group} {name}: its example is of another command"
 
 
-def test_every_command_line_of_the_readme_exists():
-    lines = re.findall(r"^(elo|generator|qsched|study) (\w+)(?: (\w+))?", README, re.M)
-    assert {line[0] for line in lines} == set(GROUPS)
-    for group, name, _ in lines:
-        assert name in GROUPS[group].commands, f"{group} {name}"
+def commands_of(text):
+    """The command lines of our programs in a page's blocks of code, as lists of words."""
+    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", text, re.M | re.S)
+    for block in (block for language, block in blocks if language in ("", "sh")):
+        for line in block.replace("\\\n", " ").splitlines():
+            for command in re.split(r"&&|;|\|", line.split(" #")[0]):
+                words = shlex.split(command.split(" > ")[0])
+                if words and words[0] in GROUPS:
+                    yield words
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])
+def test_every_command_line_is_one_that_its_program_takes(page, monkeypatch):
+    """All words are parsed: names of commands and options, values, what is required. Nothing is run."""
+    monkeypatch.setattr("click.Path.convert", lambda self, value, *_: value)  # files need not be there
+    for words in commands_of((ROOT / page).read_text()):
+        command, rest = GROUPS[words[0]], words[1:]
+        while hasattr(command, "commands"):
+            assert rest and rest[0] in command.commands, " ".join(words)
+            command, rest = command.commands[rest[0]], rest[1:]
+        try:
+            command.make_context(command.name, rest)
+        except ClickException as error:
+            pytest.fail(f"{' '.join(words)}: {error.format_message()}")
+
+
+def test_the_readme_has_a_command_of_every_program():
+    assert {words[0] for words in commands_of(README)} == set(GROUPS)
 
 
 @pytest.mark.parametrize(
