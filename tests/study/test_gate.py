@@ -5,15 +5,14 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import select
 
 from study.ballot import Answer, Answers, answer, current, undo
-from study.exclusions import exclude
 from study.gate import AFTER, standing, turn
 from study.participants import add_voter
 from study.progress import progress
 from study.schema import Decision
-from study.store import Store, migrate
+from study.store import Store
 from study.verify import verify
 
 NewRobot = Callable[[], Any]
@@ -134,25 +133,3 @@ def test_the_researcher_decides(store: Store, researcher: Any) -> None:
         assert told in researcher.get("/admin/").text
         assert is_(store) == AFTER[decision]
     assert researcher.submit("/admin/standing", decision="burnt").status_code == 400
-
-
-def test_a_paused_study_goes_down_a_revision_and_up_again(store: Store) -> None:
-    """What revision 0004 does not know is taken out of the chain; rules keep their decisions."""
-    turn(store, "paused")
-    exclude(store, "prompt", ["0000"], "one")
-    turn(store, "resumed")
-    exclude(store, "prompt", ["0001"], "two")
-    turn(store, "closed")
-    migrate(store, "0004")
-    with store.engine.connect() as connection:
-        kept = connection.execute(text("SELECT seq, decision FROM decisions ORDER BY seq")).all()
-        made = connection.execute(text("SELECT id, made FROM exclusions ORDER BY id")).all()
-    assert [tuple(row) for row in kept] == [(1, "opened"), (2, "excluded"), (3, "excluded")]
-    assert [tuple(row) for row in made] == [(1, 2), (2, 3)]
-    migrate(store)
-    assert "3 decisions are a chain" in " ".join(verify(store))
-    assert is_(store) == "open"
-    turn(store, "paused")
-    verify(store)
-    with store.engine.connect() as connection, pytest.raises(Exception, match="append-only"):
-        connection.execute(text("DELETE FROM decisions"))
