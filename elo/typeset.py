@@ -133,7 +133,7 @@ line {{ stroke: #0072B2; stroke-width: 2; stroke-linecap: round; opacity: .5; }}
 circle {{ fill: #0072B2; }}
 p, li {{ font-size: 13px; color: #555; max-width: 46rem; margin: .35rem 0; }}
 ul {{ padding-left: 1.2rem; }}
-@media (max-width: 60rem) {{ .detail {{ display: none; }} }}
+@media (max-width: 75rem) {{ .detail {{ display: none; }} }}
 </style>
 </head>
 <body>
