@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -52,11 +53,14 @@ def draw_on_ray(
 
 
 def _connect(address: str) -> None:
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if colon:  # asked first, since Ray itself would go on trying for a long time
+            socket.create_connection((host, int(port)), timeout=10).close()
         ray.init(
             address=None if address == LOCAL else address, log_to_driver=False, logging_level=logging.ERROR
         )
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise SweepError(f"--ray {address}: no cluster to be had: {str(error).splitlines()[0]}") from error
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import socket
 import sys
 import threading
 import time
@@ -37,16 +38,22 @@ def cluster():
 
 def test_a_cluster_that_is_not_there_is_told(tmp_path, monkeypatch):
     def init(address, **_):
-        raise ConnectionError(f"nobody answers at {address}")
+        raise ConnectionError(f"nobody is {address}")
 
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(sweep.SweepError, match="--ray far:1: no cluster to be had: nobody answers at far:1"):
-        small.run(tmp_path / "g", cluster="far:1")
+    with pytest.raises(sweep.SweepError, match="--ray auto: no cluster to be had: nobody is auto"):
+        small.run(tmp_path / "g", cluster="auto")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        free = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(sweep.SweepError, match="nobody is ray://127"):
+            small.run(tmp_path / "g", cluster=f"ray://{free}")
+    with pytest.raises(sweep.SweepError, match=f"--ray {free}: no cluster to be had: .*refused"):
+        small.run(tmp_path / "g", cluster=free)
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "generator.sweep.cluster")
     with pytest.raises(sweep.SweepError, match=r"pip install 'pairstudy\[cluster\]'"):
-        small.run(tmp_path / "g", cluster="far:1")
+        small.run(tmp_path / "g", cluster="auto")
 
 
 def test_what_goes_wrong_on_a_node_is_told_as_if_it_were_here(cluster, tmp_path):
