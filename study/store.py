@@ -62,7 +62,7 @@ class Store:
 
     @contextmanager
     def change(self) -> Iterator[Connection]:
-        """The same for statements on tables alone, which a session makes dearer by a quarter."""
+        """The same for statements on tables alone, each of which a session would make dearer."""
         with (
             self.turn,
             self.engine.connect().execution_options(writes=True) as connection,
