@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from generator.competitors import model_and_methods, model_options
 from generator.errors import BadInput, one_line_errors
+
+if TYPE_CHECKING:
+    from generator.methods import Method
+    from generator.models import BaseModel
 
 Command = Callable[..., None]
 
@@ -26,9 +32,33 @@ def _options(command: Command) -> Command:
             "prompt_set",
             help="A set or a file, as in generator prompts; default: what the model calibrates with.",
         ),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(min=1),
+            help="Pictures drawn at once [default: of four million pixels, 64 at most].",
+        ),
     ):
         command = option(command)
     return model_options(command)
+
+
+def _base_and_methods(
+    names: list[str], model: str, weights: Path | None, calibrated: Path | None, batch_size: int | None
+) -> tuple[BaseModel, list[Method]]:
+    base, methods = model_and_methods(model, names, weights, calibrated)
+    return (replace(base, batch=batch_size) if batch_size else base), methods
+
+
+@contextmanager
+def _errors(batch: int) -> Iterator[None]:
+    """As `one_line_errors`; too little memory, too."""
+    import torch
+
+    try:
+        with one_line_errors():
+            yield
+    except torch.OutOfMemoryError as error:
+        raise BadInput(f"out of memory with {batch} pictures at once; give a smaller --batch-size") from error
 
 
 @click.command()
@@ -63,6 +93,7 @@ def calibrate(
     model: str,
     weights: Path | None,
     calibrated: Path | None,
+    batch_size: int | None,
     output: Path | None,
     method: str,
     dry_run: bool,
@@ -77,13 +108,13 @@ def calibrate(
     Example:
       generator calibrate --model sdxl-turbo --method w4a8 --jaq preference --prompts sdci --scorers weights/
     """
-    base, (chosen,) = model_and_methods(model, [method], weights, calibrated)
+    base, (chosen,) = _base_and_methods([method], model, weights, calibrated, batch_size)
     from generator.calibrate import calibrate as search
     from generator.calibrate import prepared
     from generator.methods.qsched import coefficients_file
 
     path = output or coefficients_file(base, method)
-    with one_line_errors():
+    with _errors(base.batch):
         try:
             search(prepared(base, chosen, **settings), path, dry_run=dry_run)
         except KeyboardInterrupt:
@@ -103,6 +134,7 @@ def allocate(
     model: str,
     weights: Path | None,
     calibrated: Path | None,
+    batch_size: int | None,
     prompt_set: str | None,
     output: Path | None,
     published: Path | None,
@@ -111,11 +143,11 @@ def allocate(
 
     Example: generator allocate --model shapes
     """
-    base, _ = model_and_methods(model, [], weights, calibrated)
+    base, _ = _base_and_methods([], model, weights, calibrated, batch_size)
     from generator.methods.mixdq import allocation_file, measure_and_allocate, take_over
 
     path = output or allocation_file(base)
-    with one_line_errors():
+    with _errors(base.batch):
         taken = take_over(base, published, path) if published else None
         file = taken or measure_and_allocate(base, path, prompt_set)
     click.echo(f"{path}: written, {file['mean_weight_bits']} bits a weight")
@@ -128,6 +160,7 @@ def ptqd(
     model: str,
     weights: Path | None,
     calibrated: Path | None,
+    batch_size: int | None,
     prompt_set: str | None,
     output: Path | None,
     method: str,
@@ -136,11 +169,11 @@ def ptqd(
 
     Example: generator ptqd --model shapes --method w4a8
     """
-    base, (chosen,) = model_and_methods(model, [method], weights, calibrated)
+    base, (chosen,) = _base_and_methods([method], model, weights, calibrated, batch_size)
     from generator.methods.ptqd import measure, statistics_file
 
     path = output or statistics_file(base, method)
-    with one_line_errors():
+    with _errors(base.batch):
         file = measure(base, chosen, path, prompt_set)
     slopes = ", ".join(f"{step.k:.4f}" for step in file.steps)
     click.echo(f"{path}: written. The error follows the output with slopes {slopes}")
@@ -155,6 +188,7 @@ def train(
     model: str,
     weights: Path | None,
     calibrated: Path | None,
+    batch_size: int | None,
     prompt_set: str | None,
     output: Path | None,
     method: str,
@@ -163,7 +197,7 @@ def train(
 
     Example: generator train --model shapes --method s2p-w4a8
     """
-    base, _ = model_and_methods(model, [method], weights, calibrated)
+    base, _ = _base_and_methods([method], model, weights, calibrated, batch_size)
     from generator.methods import qdiffusion, serial_parallel
 
     makers = {**serial_parallel.MAKERS, **qdiffusion.MAKERS}
@@ -171,6 +205,6 @@ def train(
         raise BadInput(f"--method {method!r}: is not trained; expected one of {', '.join(makers)}")
     path = output or serial_parallel.checkpoint_file(base, method)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with one_line_errors():
+    with _errors(base.batch):
         makers[method](base, path, prompt_set)
     click.echo(f"{path}: written, {path.stat().st_size / 1e6:.2f} MB")

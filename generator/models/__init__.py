@@ -36,7 +36,7 @@ class BaseModel:
     here and fit into memory, raising ModelError, and tells what a gallery should record of them.
     `prompts` names the set that is drawn by default, `calibration` the one whose halves methods are
     calibrated with and checked on. `calibrated` is the folder of what was searched, measured or trained for
-    the model.
+    the model; `batch` says how many pictures are drawn at once for that.
     """
 
     id: str
@@ -53,12 +53,7 @@ class BaseModel:
     calibration: str = "shapes"
     calibrated: Path = SHIPPED
     ready: Callable[[], dict[str, str]] = dict
-
-    @property
-    def batch(self) -> int:
-        """How many pictures a calibration draws at once: of four million pixels, 64 at most."""
-        pixels = self.arguments.get("height", 1) * self.arguments.get("width", 1)
-        return min(64, max(1, 2**22 // pixels))
+    batch: int = 64
 
 
 def of_entry(entry: Entry) -> BaseModel:
@@ -92,6 +87,7 @@ def of_entry(entry: Entry) -> BaseModel:
         calibration=entry.calibration,
         calibrated=Path(platformdirs.user_data_dir("pairstudy", appauthor=False)) / "calibrated",
         ready=ready,
+        batch=min(64, max(1, 2**22 // entry.resolution**2)),
     )
 
 

@@ -124,6 +124,21 @@ def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_too_little_memory_is_told(tiny, tiny_scorers, tmp_path, monkeypatch):
+    monkeypatch.setitem(ENTRIES, "sdxl-turbo", tiny(ENTRIES["sdxl-turbo"], steps=2))
+    sizes = []
+
+    def full(pipeline, base, prompts):
+        sizes.append(len(prompts))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(calibrate, "draw", full)
+    command = ["calibrate", "--model", "sdxl-turbo", "--scorers", str(tiny_scorers), "--batch-size", "3"]
+    result = CliRunner().invoke(cli, [*command, "-o", str(tmp_path / "x.qsched.json")])
+    assert result.exit_code == 2 and sizes == [3]
+    assert "out of memory with 3 pictures at once; give a smaller --batch-size" in result.stderr
+
+
 def test_too_few_captions_are_told():
     result = CliRunner().invoke(cli, ["calibrate", "--captions", "3"])
     assert result.exit_code == 2
