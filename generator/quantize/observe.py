@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from generator.quantize.clock import Clock
+from generator.quantize.uniform import asymmetric_grid
 
-TOKENS = 128  # kept of each call of a layer
+TOKENS, VALUES = 128, 4096  # kept of each call of a layer
 
 
 @contextmanager
@@ -53,22 +54,35 @@ def input_tokens(model: nn.Module, names: Sequence[str], run: Callable[[], Any])
 
 @torch.no_grad()
 def input_ranges(
-    model: nn.Module, names: Sequence[str], run: Callable[[], Any]
+    model: nn.Module, names: Sequence[str], run: Callable[[], Any], rule: str = "min-max", bits: int = 8
 ) -> dict[str, tuple[float, float]]:
-    """The least and the largest value that arrive at each of the named layers.
+    """The range of what arrives at each of the named layers, by a rule of `uniform`, for a `Static` grid.
+
+    Under "min-max", the least and the largest value; the other rules look at up to VALUES of every call, at
+    random, and "mse" is for a grid of `bits`.
 
     Raises:
-        ValueError: a layer that `run` never calls.
+        ValueError: a layer that `run` never calls; an unknown rule.
     """
     kept: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def look(name: str, x: Tensor) -> None:
-        kept[name].append(torch.stack(x.aminmax()).float())
+        if rule == "min-max":
+            kept[name].append(torch.stack(x.aminmax()).float())
+            return
+        chosen = torch.randperm(x.numel(), generator=torch.Generator().manual_seed(0))[:VALUES]
+        kept[name].append(x.flatten()[chosen.to(x.device)].float())
 
     with watching(model, names, look):
         run()
-    seen = {name: torch.stack(_called(name, ranges)) for name, ranges in kept.items()}
-    return {name: (float(x[:, 0].min()), float(x[:, 1].max())) for name, x in seen.items()}
+    return {name: _range(torch.cat(_called(name, values)), rule, bits) for name, values in kept.items()}
+
+
+def _range(values: Tensor, rule: str, bits: int) -> tuple[float, float]:
+    if rule == "min-max":
+        return float(values.min()), float(values.max())
+    grid = asymmetric_grid(values, bits, 0, rule)
+    return float((grid.q_min - grid.z) * grid.s), float((grid.q_max - grid.z) * grid.s)
 
 
 @torch.no_grad()
