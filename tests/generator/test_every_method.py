@@ -18,7 +18,7 @@ COMMITTED = SHIPPED / "shapes-w4a8.qsched.json"
 PROMPTS = [Prompt(prompt_id="a", text="a red fox"), Prompt(prompt_id="b", text="two dogs")]
 FAMILIES = ("sd14-pndm-10", "pcm-sd15-2", "lcm-dreamshaper-2", "sdxl-turbo", "flux-schnell")
 # bitsandbytes' 4-bit kernel for CPUs asks for widths that these models do not have.
-QUANTIZERS = ("w8a8", "w4a4", "mixdq-w8a8", "svdquant-w4a4", "bnb-int8", "torchao-w8a8")
+QUANTIZERS = ("w8a8", "w4a4", "w4a16", "mixdq-w8a8", "svdquant-w4a4", "bnb-int8", "torchao-w8a8")
 TRAINED = {"s2p-w8a8": serial_parallel, "qdiffusion-w8a8": qdiffusion}
 FEW_STEP = [family for family in FAMILIES if family != "sd14-pndm-10"]  # PNDM has no Q-Sched twin
 pytestmark = pytest.mark.matrix
