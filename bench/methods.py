@@ -1,43 +1,56 @@
 """The table of the field: every method on the shapes world, on captions that no calibration saw.
 
-    .venv/bin/python bench/methods.py [-n 500] [--methods fp16,w8a8,…] [-o FILE.json] > TABLE.md
+    python bench/methods.py [GALLERY] [-n 500] [--methods fp16,w8a8,…] [--plot FILE.svg] > TABLE.md
 
-All methods draw the same captions from the same noise, so each is compared with full precision picture by
-picture: intervals are 95 % t intervals of the mean, of paired differences where it says so. JAQ and its parts
-are scored by the CLIP that searches optimise; "judge" is the other one. A caption is right if the reader
-(`generator/shapes/reader.py`) finds everything in the picture that the caption names. A toy: nothing here is
-evidence about real models.
+Draws and measures a gallery as `generator run` and `generator measure` do: interrupted, the same command goes
+on. All methods draw the same captions from the same noise, so each is compared with full precision picture by
+picture: intervals are 95 % t intervals, of paired differences where it says so.
+
+JAQ and its parts are scored by the CLIP that searches optimise; "the judge" is the other one. A caption is
+right if the reader (`generator/shapes/reader.py`) finds everything in the picture that the caption names.
+LPIPS and Inception have no weights here: the reader's distance is LPIPS' formula on the reader's features,
+every channel weighed 1, and the Fréchet distance is taken in the judge's features. Neither is comparable
+with LPIPS or FID of anything else. A toy: nothing here is evidence about real models.
 """
 
-import argparse
-import hashlib
-import json
-import sys
-import time
-from pathlib import Path
+from __future__ import annotations
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+import argparse
+import functools
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from generator.fidelity import psnr, ssim
-from generator.methods import all_methods
+from elo.labels import place_labels
+from elo.plots import BLUE, GREY, new_figure, save_plot, style
+from generator.errors import InputError
+from generator.measure.frechet import frechet_distance
+from generator.measure.lpips import unit_distance
+from generator.measure.measures import load_measures
+from generator.measure.run import Reference, measure, read_pictures
+from generator.methods import all_methods, spent_on
 from generator.models import MODELS
 from generator.prompts import shapes_prompts
 from generator.prompts.shapes import SHAPES_STREAMS
-from generator.quantize import numbers_bytes, size_bytes
-from generator.shapes.networks import WEIGHTS, load
-from generator.shapes.reader import ATTRIBUTES, Reader, correct
-from generator.shapes.scenes import sample_scenes
-from generator.sweep import render, software_versions
-from qsched.jaq import jaq, paired_gain
+from generator.shapes.networks import load
+from generator.shapes.reader import ATTRIBUTES, Reader, Reading, correct
+from generator.shapes.scenes import Scene, sample_scenes
+from generator.sweep import counted, run
+from qsched.coefficients import CoefficientsError
+from qsched.jaq import paired_gain
+from study.gallery import Gallery, read_gallery
 
-BASE = MODELS["shapes"]
+BASE, KNOWN = MODELS["shapes"], all_methods()
 METHODS = (
-    "fp16,w8a8,w6a6,w4a16,w4a8,w4a6,w4a5,w4a4,mixdq-w8a8,mixdq-w4a8,svdquant-w4a4,qdiffusion-w4a8,s2p-w4a8,"
-    "qsched-w4a8,ptqd-w4a8,ptqd-released-w4a8"
+    "fp16,w8a8,w6a6,w4a16,w4a8,w4a6,w4a5,w4a4,mixdq-w8a8,mixdq-w4a8,svdquant-w4a4,qdiffusion-w8a8,"
+    "qdiffusion-w4a8,s2p-w8a8,s2p-w4a8,bnb-int8,bnb-nf4,torchao-w8a8,qsched-w4a8,qsched-svdquant-w4a4,ptqd-w4a8,"
+    "ptqd-released-w4a8,ptqd-svdquant-w4a4"
 )
 # Which of two is nearer to full precision: (nearer if the papers are right, other).
 CLAIMS = (
@@ -45,117 +58,245 @@ CLAIMS = (
     ("mixdq-w4a8", "w4a8"),
     ("mixdq-w8a8", "w8a8"),
     ("w8a8", "svdquant-w4a4"),
-    ("s2p-w4a8", "qdiffusion-w4a8"),
     ("qdiffusion-w4a8", "w4a8"),
+    ("s2p-w4a8", "qdiffusion-w4a8"),
+    ("s2p-w4a8", "w4a8"),
+    ("s2p-w8a8", "qdiffusion-w8a8"),
+    ("qsched-w4a8", "w4a8"),
+    ("qsched-svdquant-w4a4", "svdquant-w4a4"),
     ("ptqd-w4a8", "w4a8"),
     ("ptqd-w4a8", "ptqd-released-w4a8"),
-    ("qsched-w4a8", "w4a8"),
+    ("ptqd-svdquant-w4a4", "svdquant-w4a4"),
 )
-BATCH = 50
+BATCH, ROUNDS = 50, 200
+TAPS = (2, 4, 5, 7)  # the residual blocks of the reader's body
+ORANGE = "#D55E00"
+
+Values = NDArray[np.float64]
 
 
-def captions_right(reader, pictures, scenes):
-    """1.0 where everything the caption names was found, else 0.0; (n,)."""
-    parts = [correct(reader, pictures, scenes, attribute) for attribute in ATTRIBUTES]
-    return np.nanmin(parts, axis=0)
+@dataclass(frozen=True)
+class Found:
+    """Of one method: stored bytes, NFEs its calibration took, numbers by picture, and features (n, d)."""
+
+    size_bytes: int
+    nfe: int
+    values: Mapping[str, Values]
+    features: NDArray[np.float32]
 
 
-def measure(method, prompts, scenes, scorers, reader, full):
-    """Bytes, and for each measure one number a picture; the pictures themselves under "pictures"."""
-    began = time.process_time()
+def available(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Those of the methods that can be applied here; and the others, with what they lack."""
+    there, missing = [], []
+    for name in names:
+        check = KNOWN[name].check
+        try:
+            if check:
+                check(BASE)
+            there.append(name)
+        except (InputError, CoefficientsError) as error:
+            missing.append(f"{name}: {error}")
+    return there, missing
+
+
+@functools.cache
+def applied_nfe(name: str) -> int:
+    """Evaluations of the backbone while a quantizer is applied."""
     pipeline = BASE.load()
-    numbers = method.apply(pipeline, BASE)
-    applied = time.process_time() - began
-    size = size_bytes(getattr(pipeline, BASE.backbone)) + numbers_bytes(numbers)
-    pictures = torch.cat(
-        [render(pipeline, BASE, prompts[i : i + BATCH]) for i in range(0, len(prompts), BATCH)]
-    )
-    texts = [prompt.text for prompt in prompts]
-    values = {"right": captions_right(reader, pictures, scenes)}
-    for name, scorer in scorers.items():
-        clip_score, clip_iqa = scorer.scores(pictures, texts)
-        values |= {f"{name}_score": clip_score, f"{name}_iqa": clip_iqa}
-        values[f"{name}_jaq"] = jaq(clip_score, clip_iqa).values
-    if full is not None:
-        values |= {"psnr": psnr(full, pictures), "ssim": ssim(full, pictures)}
-    return {"size_bytes": size, "apply_cpu_s": round(applied, 1), "values": values, "pictures": pictures}
+    with counted(getattr(pipeline, BASE.backbone)) as rows:
+        KNOWN[name].apply(pipeline, BASE)
+    return sum(rows)
 
 
-def interval(values):
+def calibration_nfe(name: str) -> int:
+    """All that a method's calibration took: while it is applied, and before, for its files."""
+    method = KNOWN[name]
+    return spent_on(method, BASE) + applied_nfe((method.over or method).id)
+
+
+@torch.no_grad()
+def found_of(gallery: Gallery, scenes: Sequence[Scene], cache: Path) -> dict[str, Found]:
+    """Measure every method of the gallery."""
+    loaded, _ = load_measures(["clip", "judge", "psnr", "ssim"], None, embedded=True)
+    table = measure(gallery, loaded, Reference.of(gallery, "fp16"), cache, batch_size=BATCH)
+    numbers = {
+        name: {metric: column["value"].to_numpy() for metric, column in of_method.groupby("metric")}
+        for name, of_method in table.sort_values("prompt_id").groupby("method")
+    }
+    reader, judge = load(Reader(), "reader"), BASE.scorer("judge")
+    full, found = None, {}
+    for method in gallery.methods:
+        images = sorted((im for im in gallery.images if im.method == method.id), key=lambda im: im.prompt_id)
+        pictures = read_pictures(gallery.root, images)
+        reading, layers = read(reader, pictures)
+        full = full or layers  # fp16 comes first
+        right = np.nanmin([correct(lambda _: reading, pictures, scenes, each) for each in ATTRIBUTES], axis=0)
+        far = unit_distance(full, layers).double().numpy()
+        features = torch.cat([judge.image_features(part) for part in pictures.split(BATCH)]).numpy()
+        values = {**numbers[method.id], "right": right, "reader": far}
+        found[method.id] = Found(method.size_bytes, calibration_nfe(method.id), values, features)
+    return found
+
+
+def read(reader: Reader, pictures: torch.Tensor) -> tuple[Reading, list[torch.Tensor]]:
+    """What the reader finds, and its features (n, c, h, w) behind each residual block."""
+    layers: list[torch.Tensor] = []
+    handles = [
+        reader.body[i].register_forward_hook(lambda _module, _arguments, output: layers.append(output))
+        for i in TAPS
+    ]
+    try:
+        return reader(pictures), layers
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def frechet(full: NDArray[np.float32], own: NDArray[np.float32]) -> tuple[float, float]:
+    """The distance, and 1.96 standard errors by bootstrap over captions, both pictures of one together."""
+    rng, n = np.random.default_rng(0), len(full)
+    drawn = [frechet_distance(full[rows], own[rows]) for rows in rng.integers(0, n, (ROUNDS, n))]
+    return frechet_distance(full, own), 1.96 * float(np.std(drawn, ddof=1))
+
+
+def mean_and_margin(values: Values) -> tuple[float, float]:
     """Mean and half width of its 95 % t interval."""
     n = len(values)
-    return values.mean(), stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n)
+    return float(values.mean()), float(stdtrit(n - 1, 0.975) * values.std(ddof=1) / np.sqrt(n))
 
 
-def rows(found):
-    """The lines of the table, in Markdown."""
-    scores = ["JAQ", "Δ JAQ to fp16", "Δ JAQ by the judge", "CLIPScore", "CLIP-IQA"]
-    columns = ["method", "MB", *scores, "caption right", "Δ right", "PSNR, dB", "SSIM"]
-    yield f"| {' | '.join(columns)} |"
-    yield "|---" * len(columns) + "|"
-    first = found["fp16"]["values"]
-    for name, outcome in found.items():
-        values = outcome["values"]
-        cells = [name, f"{outcome['size_bytes'] / 1e6:.2f}", f"{values['clip_jaq'].mean():.3f}"]
-        for key, scale, digits in (("clip_jaq", 1, 3), ("judge_jaq", 1, 3)):
-            cells.append(difference(first[key], values[key], scale, digits) if name != "fp16" else "")
-        cells += [f"{values['clip_score'].mean():.1f}", f"{values['clip_iqa'].mean():.3f}"]
-        cells.append(f"{100 * values['right'].mean():.1f} %")
-        cells.append(difference(first["right"], values["right"], 100, 1) if name != "fp16" else "")
-        for key, digits in (("psnr", 1), ("ssim", 3)):
-            mean, margin = interval(values[key]) if key in values else (None, None)
-            cells.append("" if mean is None else f"{mean:.{digits}f} ± {margin:.{digits}f}")
+def difference(before: Values, after: Values, digits: int, scale: float = 1) -> str:
+    """Mean of after − before with its 95 % interval."""
+    gain = paired_gain(scale * before, scale * after)
+    return f"{gain.gain:+.{digits}f} [{gain.low:+.{digits}f}, {gain.high:+.{digits}f}]"
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    for cells in (columns, ["---"] * len(columns), *rows):
         yield f"| {' | '.join(cells)} |"
 
 
-def difference(before, after, scale, digits):
-    """Mean of after − before with its 95 % interval."""
-    gain = paired_gain(before, after)
-    low, mean, high = (scale * x for x in (gain.low, gain.gain, gain.high))
-    return f"{mean:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
+def scores(found: Mapping[str, Found]) -> Iterator[str]:
+    """What each method takes and how its pictures score, beside full precision's."""
+    full, rows = found["fp16"].values, []
+    for name, each in found.items():
+        values = each.values
+        changes = [
+            difference(full["jaq"], values["jaq"], 3),
+            difference(full["jaq-judge"], values["jaq-judge"], 3),
+            difference(full["right"], values["right"], 1, 100),
+        ]
+        rows.append(
+            [
+                name,
+                f"{each.size_bytes / 1e6:.2f}",
+                f"{each.nfe:,}",
+                f"{values['clip-score'].mean():.1f}",
+                f"{values['clip-iqa'].mean():.3f}",
+                f"{values['jaq'].mean():.3f}",
+                *(changes[:2] if name != "fp16" else ["", ""]),
+                f"{100 * values['right'].mean():.1f} %",
+                changes[2] if name != "fp16" else "",
+            ]
+        )
+    columns = ["method", "MB", "NFE", "CLIPScore", "CLIP-IQA", "JAQ", "Δ JAQ", "Δ JAQ by the judge"]
+    yield from markdown([*columns, "caption right", "Δ right, %"], rows)
 
 
-def claims(found):
-    """For each claim that can be checked: paired differences of distance to full precision."""
+def distances(found: Mapping[str, Found]) -> Iterator[str]:
+    """How far each method's pictures are from full precision's."""
+    rows = []
+    for name, each in found.items():
+        if name == "fp16":
+            continue
+        cells = [
+            (*mean_and_margin(each.values["psnr_to_fp16"]), 1),
+            (*mean_and_margin(each.values["ssim_to_fp16"]), 3),
+            (*mean_and_margin(100 * each.values["reader"]), 2),
+            (*(1000 * x for x in frechet(found["fp16"].features, each.features)), 2),
+        ]
+        rows.append([name, *(f"{mean:.{digits}f} ± {margin:.{digits}f}" for mean, margin, digits in cells)])
+    columns = ["PSNR, dB", "SSIM", "distance by the reader, ×100", "Fréchet distance by the judge, ×1000"]
+    yield from markdown(["method", *columns], rows)
+
+
+def claims(found: Mapping[str, Found]) -> Iterator[str]:
+    """For each claim that can be checked: paired differences of distances to full precision, and of JAQ."""
     for nearer, other in CLAIMS:
         if nearer in found and other in found:
-            a, b = (found[name]["values"] for name in (other, nearer))
-            yield (
-                f"- {nearer} − {other}: PSNR {difference(a['psnr'], b['psnr'], 1, 2)} dB, "
-                f"SSIM {difference(a['ssim'], b['ssim'], 1, 4)}, "
-                f"JAQ {difference(a['clip_jaq'], b['clip_jaq'], 1, 4)}"
-            )
+            a, b = found[other].values, found[nearer].values
+            parts = [
+                f"PSNR {difference(a['psnr_to_fp16'], b['psnr_to_fp16'], 2)} dB",
+                f"reader {difference(a['reader'], b['reader'], 2, 100)}",
+                f"JAQ {difference(a['jaq'], b['jaq'], 3)}",
+                f"by the judge {difference(a['jaq-judge'], b['jaq-judge'], 3)}",
+            ]
+            yield f"- {nearer} − {other}: {', '.join(parts)}"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def plot(found: Mapping[str, Found], path: Path) -> None:
+    """Bytes against distance to full precision and against the judge's JAQ."""
+    names = [name for name in found if name != "fp16"]
+    size = np.array([found[name].size_bytes / 1e6 for name in names])
+    full = found["fp16"].values["jaq-judge"]
+    kinds = {name: ORANGE if KNOWN[name].over else BLUE if found[name].nfe else GREY for name in names}
+    figure = new_figure(11, 5)
+    with style():
+        panels = figure.subplots(1, 2)
+        for ax, metric, said in (
+            (panels[0], "psnr_to_fp16", "PSNR to full precision, dB"),
+            (panels[1], "jaq-judge", "JAQ less full precision's, by the judge"),
+        ):
+            drawn = [found[name].values[metric] - (full if ax is panels[1] else 0) for name in names]
+            mean, margin = np.array([mean_and_margin(values) for values in drawn]).T
+            for i, name in enumerate(names):
+                ax.errorbar(size[i], mean[i], margin[i], fmt="o", ms=5, lw=1.2, color=kinds[name], zorder=3)
+            ax.set(xscale="log", xlim=(2.2, 8.2), xlabel="stored backbone, MB (log scale)", ylabel=said)
+            ax.set_xticks([2.5, 3, 4, 5, 6, 8], ["2.5", "3", "4", "5", "6", "8"])
+            ax.minorticks_off()
+            ax.grid(axis="y", color="#e6e6e6", lw=0.8)
+            ax.set_axisbelow(True)
+            ax.spines[["top", "right"]].set_visible(False)
+            if ax is panels[1]:
+                ax.axhline(0, color=GREY, lw=0.8)
+            none = np.empty((0, 2))
+            place_labels(ax, names, size, mean, mean - margin, mean + margin, np.ones(len(names), bool), none)
+        megabytes = found["fp16"].size_bytes / 1e6
+        panels[0].set_title(
+            f"{len(full)} held-out captions, 95 % intervals; full precision: {megabytes:.2f} MB\n"
+            "grey: not calibrated · blue: calibrated or trained · orange: another's model, own sampler",
+            fontsize=8, color="#555555", loc="left",
+        )  # fmt: skip
+    save_plot(panels[0], path)
+
+
+def main() -> None:
+    """Draw, measure, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("gallery", type=Path, nargs="?", default=Path("runs/field"))
     parser.add_argument("-n", type=int, default=500)
     parser.add_argument("--methods", default=METHODS)
-    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
-    methods, known = options.methods.split(","), all_methods()
-    if methods[0] != "fp16" or not set(methods) <= set(known):
-        parser.error(f"--methods: fp16 first, then any of {', '.join(known)}")
+    names = options.methods.split(",")
+    if names[0] != "fp16" or not set(names) <= set(KNOWN):
+        parser.error(f"--methods: fp16 first, then any of {', '.join(KNOWN)}")
+    names, missing = available(names)
     prompts = shapes_prompts("heldout", options.n)
     scenes = sample_scenes(SHAPES_STREAMS["heldout"], options.n)
-    scorers = {name: BASE.scorer(name) for name in ("clip", "judge")}
-    reader, full, found = load(Reader(), "reader"), None, {}
-    for name in methods:
-        print(name, file=sys.stderr, flush=True)
-        found[name] = measure(known[name], prompts, scenes, scorers, reader, full)
-        pictures = found[name].pop("pictures")
-        full = pictures if full is None else full
-    print("\n".join(rows(found)))
-    print(f"\n{options.n} held-out captions, {BASE.steps} steps. Nearer to full precision, paired:\n")
+    chosen = [KNOWN[name] for name in names]
+    run(BASE, chosen, prompts, options.gallery, prompt_set="shapes, held out", batch_size=BATCH)
+    found = found_of(read_gallery(options.gallery), scenes, options.gallery / "metrics.parquet")
+    print("\n".join(scores(found)), "\n")
+    print("\n".join(distances(found)), "\n")
+    print(f"{options.n} held-out captions, {BASE.steps} steps, paired differences:\n")
     print("\n".join(claims(found)))
-    if options.output:
-        weights = hashlib.sha256((WEIGHTS / "unet.safetensors").read_bytes()).hexdigest()
-        means = {
-            name: {**outcome, "values": {key: float(x.mean()) for key, x in outcome["values"].items()}}
-            for name, outcome in found.items()
-        }
-        record = {"captions": options.n, "unet_sha256": weights, **software_versions(), "methods": means}
-        options.output.write_text(json.dumps(record, indent=1) + "\n")
+    for line in missing:
+        print(f"left out: {line}", file=sys.stderr)
+    if options.plot:
+        plot(found, options.plot)
 
 
 if __name__ == "__main__":
