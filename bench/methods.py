@@ -39,7 +39,7 @@ from generator.models import MODELS
 from generator.prompts import shapes_prompts
 from generator.prompts.shapes import SHAPES_STREAMS
 from generator.shapes.networks import load
-from generator.shapes.reader import ATTRIBUTES, Reader, Reading, correct
+from generator.shapes.reader import ATTRIBUTES, Reader, Reading, right
 from generator.shapes.scenes import Scene, sample_scenes
 from generator.sweep import counted, run
 from qsched.coefficients import CoefficientsError
@@ -130,10 +130,10 @@ def found_of(gallery: Gallery, scenes: Sequence[Scene], cache: Path) -> dict[str
         pictures = read_pictures(gallery.root, images)
         reading, layers = read(reader, pictures)
         full = full or layers  # fp16 comes first
-        right = np.nanmin([correct(lambda _: reading, pictures, scenes, each) for each in ATTRIBUTES], axis=0)
+        whole = np.nanmin([right(reading, scenes, attribute) for attribute in ATTRIBUTES], axis=0)
         far = unit_distance(full, layers).double().numpy()
         features = torch.cat([judge.image_features(part) for part in pictures.split(BATCH)]).numpy()
-        values = {**numbers[method.id], "right": right, "reader": far}
+        values = {**numbers[method.id], "right": whole, "reader": far}
         found[method.id] = Found(method.size_bytes, calibration_nfe(method.id), values, features)
     return found
 

@@ -108,12 +108,16 @@ def reading_loss(reading: Reading, scenes: Sequence[Scene]) -> dict[str, Tensor]
 
 @torch.no_grad()
 def correct(reader: Reader, pictures: Tensor, scenes: Sequence[Scene], attribute: str) -> NDArray[np.float64]:
+    """As `right`, of pictures (n, 3, 64, 64) in [0, 1]."""
+    return right(reader(pictures), scenes, attribute)
+
+
+def right(reading: Reading, scenes: Sequence[Scene], attribute: str) -> NDArray[np.float64]:
     """1.0 where `attribute` (of ATTRIBUTES) is as the scene says, 0.0 where not, NaN where it has none; (n,).
 
     The objects are those the caption names: colour is right if every named colour was found, shape if every
     named colour was found with the named shape, relation if the two named colours lie as they should.
     """
-    reading = reader(pictures)
     found = reading.shapes.argmax(2)
     background, shapes, _ = truth(scenes)
     named = shapes != ABSENT
@@ -125,7 +129,7 @@ def correct(reader: Reader, pictures: Tensor, scenes: Sequence[Scene], attribute
         return ((found == shapes) | ~named).all(1).double().numpy()
     if attribute != "relation":
         raise ValueError(f"attribute {attribute!r}: expected one of {', '.join(ATTRIBUTES)}")
-    right = np.full(len(scenes), np.nan)
+    whether = np.full(len(scenes), np.nan)
     for i, scene in enumerate(scenes):
         if scene.kind not in RELATIONS[:4]:
             continue
@@ -135,5 +139,5 @@ def correct(reader: Reader, pictures: Tensor, scenes: Sequence[Scene], attribute
         seen = (
             ("left of" if dx < 0 else "right of") if abs(dx) > abs(dy) else ("above" if dy < 0 else "below")
         )
-        right[i] = float(present and seen == scene.kind)
-    return right
+        whether[i] = float(present and seen == scene.kind)
+    return whether
