@@ -111,6 +111,7 @@ class Row:
     k: float = 2.0
     sampler: str = "tcd"
     captions: int = 64
+    first: int = 8
     draw: int = 0
 
     @property
@@ -121,7 +122,7 @@ class Row:
 
 def raced(row: Row, draw: Draw, score: Score) -> Found:
     """Races, in which the first evaluation is the same for all candidates (`generator.candidates`)."""
-    result = race(draw, score, row.numbers(), prompts=row.captions, spread=row.spread)
+    result = race(draw, score, row.numbers(), prompts=row.captions, first=row.first, spread=row.spread)
     nfe = (STEPS - 1) * result.settings["images"] + row.captions
     return Found(result.best.coefficients, nfe, result.points)
 
@@ -165,8 +166,13 @@ def rows(whole_grid: bool) -> list[Row]:
     grid = functools.partial(released_grid, (1,) if whole_grid else (7, 2, 1))
     return [
         *(Row(method, "both", raced) for method in methods),
-        *(Row(method, "released grid", grid, captions=25) for method in methods),
-        *(Row(method, "both", raced, draw=draw) for method in methods for draw in (1, 2, 3)),
+        *(Row(method, "released grid", grid, captions=25, draw=d) for method in methods for d in (0, 1, 2)),
+        *(Row(method, "both", raced, draw=d) for method in methods for d in (1, 2, 3)),
+        *(
+            Row(method, "both, 128 captions", raced, captions=128, first=16, draw=d)
+            for method in methods
+            for d in (0, 1)
+        ),
         *(Row(method, "c_eps alone", raced, lambda: part(2, 3)) for method in methods),
         *(Row(method, "c_x alone", raced, lambda: part(0, 1)) for method in methods),
         *(Row(method, "per step", raced, functools.partial(per_step, STEPS)) for method in methods),
