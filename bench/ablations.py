@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline, LCMScheduler
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.table import Table
 
@@ -46,6 +46,7 @@ from qsched.racing import race
 from qsched.search import SearchResult, search
 
 HELDOUT = 320
+EYES = ("clip", "judge")
 Draw = Callable[..., torch.Tensor]
 Score = Callable[..., NDArray[np.float64]]
 
@@ -201,8 +202,7 @@ class Judged:
     def scores(self, coefficients: Coefficients) -> dict[str, list[float]]:
         pictures = self.draw(coefficients)
         return {
-            name: jaq(*self.base.scorer(name).scores(pictures, self.texts)).values.tolist()
-            for name in ("clip", "judge")
+            name: jaq(*self.base.scorer(name).scores(pictures, self.texts)).values.tolist() for name in EYES
         }
 
 
@@ -238,30 +238,39 @@ def searched(row: Row) -> dict[str, object]:
     }
 
 
+def told(before: ArrayLike, after: ArrayLike) -> str:
+    """The paired gain with its 95 % interval."""
+    gain = paired_gain(before, after)
+    return f"{gain.gain:+.4f} ± {gain.high - gain.gain:.4f}"
+
+
 def table(lines: list[dict]) -> Table:
-    """Gains with 95 % intervals, and what each search has over the released grid of its method, by "clip"."""
+    """The gains of every search."""
     out = Table(
         "search", "c_x", "c_eps", "NFE", "JAQ (clip)", "JAQ (judge)", "control (clip)", "control (judge)",
-        "less released",
         title=f"gains in JAQ, k = 2, on {HELDOUT} held-out captions",
     )  # fmt: skip
-
-    def told(before: list[float], after: list[float]) -> str:
-        gain = paired_gain(before, after)
-        return f"{gain.gain:+.4f} ± {gain.high - gain.gain:.4f}"
-
-    grids = {line["row"].split("/")[0]: line for line in lines if line["row"].endswith("/released grid")}
     for line in lines:
         numbers = (" ".join(f"{c:.3f}" for c in line[name]) for name in ("c_x", "c_eps"))
-        gains = (
-            told(**line[f"{label}, {name}"])
-            for label in ("quantized", "control")
-            for name in ("clip", "judge")
-        )
-        grid = grids.get(line["row"].split("/")[0])
-        same = grid and not line["row"].endswith("LCM") and grid is not line
-        over = told(*(one["quantized, clip"]["after"] for one in (grid, line))) if same else ""
-        out.add_row(line["row"], *numbers, f"{line['nfe']:,}", *gains, over)
+        gains = (told(**line[f"{who}, {eye}"]) for who in ("quantized", "control") for eye in EYES)
+        out.add_row(line["row"], *numbers, f"{line['nfe']:,}", *gains)
+    return out
+
+
+def against_the_grid(lines: list[dict]) -> Table:
+    """Every search, its draws averaged caption by caption, less the released grid of its method."""
+    out = Table("search", "draws", *(f"JAQ ({eye}) less the released grid's" for eye in EYES))
+    draws: dict[tuple[str, ...], list[dict]] = {}
+    for line in lines:
+        draws.setdefault(tuple(line["row"].split("/")[:2]), []).append(line)
+    for (method, name), some in draws.items():
+        grid = draws.get((method, "released grid"), [])
+        if grid and grid is not some and "LCM" not in name:
+            after = (
+                [np.mean([d[f"quantized, {eye}"]["after"] for d in all_], 0) for all_ in (grid, some)]
+                for eye in EYES
+            )
+            out.add_row(f"{method}/{name}", f"{len(some)}, {len(grid)}", *(told(*both) for both in after))
     return out
 
 
@@ -302,7 +311,7 @@ def main() -> None:
         with arguments.output.open("a", encoding="utf-8") as file:
             file.write(json.dumps(lines[-1]) + "\n")
         Console(stderr=True).print(f"{row.id}: {lines[-1]['cpu_s']} s of CPU")
-    Console(width=190).print(table(lines))
+    Console(width=190).print(table(lines), against_the_grid(lines))
     if arguments.plot:
         line = next(line for line in lines if line["row"] == wanted[0])
         plot(line, known[wanted[0]].numbers(), arguments.plot)
