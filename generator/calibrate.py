@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 from generator.candidates import Candidates
 from generator.measure.objectives import Objective, objective_and_judge
-from generator.methods import Method, fp16
+from generator.methods import Method, fp16, ptqd
 from generator.models import BaseModel
 from generator.prompts import half_of
 from generator.sweep import checked, draw, software_versions
@@ -33,12 +33,15 @@ from qsched.coefficients import Coefficients, CoefficientsFile, Scores, write_co
 from qsched.jaq import PairedGain, paired_gain
 from qsched.journal import Point, append_point, read_journal
 from qsched.parametrisations import paper
+from qsched.plots import save, sensitivity
+from qsched.ptqd import starting_point
 from qsched.racing import race
 from qsched.search import SearchResult, search
 from study.gallery import Prompt
 
 K = 2.0  # the k of `JAQS`
-SPREAD = 0.1  # of a race's first box: as wide as the released search's
+CAPTIONS = {"race": 128, "grid": 20}  # the paper's grid had 20
+SPREAD = 0.1  # of a race's first box; the next ones move to where the best place is
 
 
 @dataclass(frozen=True)
@@ -63,27 +66,29 @@ def prepared(
     base: BaseModel,
     method: Method,
     *,
-    how: str = "grid",
+    how: str = "race",
     prompt_set: str | None = None,
-    captions: int = 20,
+    captions: int | None = None,
     heldout: int = 384,
     variant: str = "clip",
     scorers: Path | None = None,
 ) -> Calibration:
     """See to it that a calibration can begin: prompts, scorers, files of the method, weights of the model.
 
-    The prompts are of the model's own set, or of another; `scorers` is the folder of the scorers' weights.
-    Raises InputError for what is missing.
+    The prompts are of the model's own set, or of another; without a number of them, `how` decides (CAPTIONS).
+    `scorers` is the folder of the scorers' weights. Raises InputError for what is missing.
     """
     prompt_set = prompt_set or base.calibration
-    prompts, unseen = half_of(prompt_set, "calibration", captions), half_of(prompt_set, "heldout", heldout)
+    prompts = half_of(prompt_set, "calibration", captions or CAPTIONS[how])
+    unseen = half_of(prompt_set, "heldout", heldout)
     objective, judge = objective_and_judge(variant, scorers, embedded=base.id == "shapes")
     checked(base, [method], [*prompts, *unseen])
     return Calibration(base, method, how, prompt_set, prompts, unseen, objective, judge)
 
 
-def calibrate(work: Calibration, path: Path, *, dry_run: bool = False) -> None:
-    """Tell what it takes, search, measure and write `path`; `dry_run` only tells.
+def calibrate(work: Calibration, path: Path, *, dry_run: bool = False, plot: Path | None = None) -> None:
+    """Tell what it takes, search, measure and write `path`; `dry_run` only tells. `plot` gets a figure of
+    what the search saw.
 
     Journals beside `path` let an interrupted calibration go on, at the candidate or batch where it was.
     """
@@ -96,11 +101,13 @@ def calibrate(work: Calibration, path: Path, *, dry_run: bool = False) -> None:
     if dry_run:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    found, gains = _found(subject, "held_out", {})
+    found, gains = _found(subject, "held_out", {}, _starts(work))
     best = found.best.coefficients
+    if plot:
+        save(sensitivity(found, paper(base.steps)), plot)
     del subject
     full = _Subject(work, CONTROL, backbones.pipeline_of(FULL)[0], path)
-    own, control = _found(full, "control_searched", {"control": best})
+    own, control = _found(full, "control_searched", {"control": best}, [])
     file = CoefficientsFile(
         base_model=base.id,
         method=method.id,
@@ -185,10 +192,10 @@ def _evaluations(work: Calibration, nfe: int, pictures: int) -> int:
 
 
 def _found(
-    subject: _Subject, own: str, given: Mapping[str, Coefficients]
+    subject: _Subject, own: str, given: Mapping[str, Coefficients], starts: Sequence[Coefficients]
 ) -> tuple[SearchResult, dict[str, PairedGain]]:
-    """Search coefficients for a pipeline; the gains on unseen prompts by them, under the name `own`, and by
-    those `given`, each in the objective's eyes and in the judge's."""
+    """Search coefficients for a pipeline, races from `starts` too; the gains on unseen prompts by them, under
+    the name `own`, and by those `given`, each in the objective's eyes and in the judge's."""
     work = subject.work
     candidates = Candidates(subject.pipeline, work.base, work.prompts)
     with tqdm(desc=f"search, {subject.label}", unit="picture") as bar:
@@ -202,6 +209,7 @@ def _found(
             candidates,
             lambda images, some: work.objective(images, _texts([work.prompts[i] for i in some])),
             progress,
+            starts,
             settings=_settings(subject, work.prompts, work.objective),
             journal=_journal(subject.path, subject.label, "search"),
         )
@@ -214,17 +222,36 @@ def _found(
     return result, gains
 
 
+def _starts(work: Calibration) -> list[Coefficients]:
+    """PTQD's c_ε = 1 / (1 + k), where `generator ptqd` has measured the method."""
+    if not ptqd.statistics_file(work.base, work.method.id).exists():
+        return []
+    return [starting_point(ptqd.statistics_of(work.base, work.method.id).steps)]
+
+
 def _search(
     work: Calibration,
     drawn: Callable[[Coefficients, range], Any],
     score: Callable[[Any, range], ArrayLike],
     progress: Callable[[int, Point], None],
+    starts: Sequence[Coefficients] = (),
     **recorded: Any,
 ) -> SearchResult:
     """The search that `work` names, over ranges of its prompts; `progress` gets the pictures so far."""
     count, steps = len(work.prompts), work.base.steps
     if work.how == "race":
-        return race(drawn, score, paper(steps), prompts=count, spread=SPREAD, progress=progress, **recorded)
+        numbers = paper(steps)
+        return race(
+            drawn,
+            score,
+            numbers,
+            prompts=count,
+            first=max(8, count // 8),
+            spread=SPREAD,
+            starts=[numbers.nearest(start) for start in starts],
+            progress=progress,
+            **recorded,
+        )
     return search(
         lambda coefficients: drawn(coefficients, range(count)),
         lambda images: score(images, range(count)),

@@ -68,9 +68,9 @@ def _errors(batch: int) -> Iterator[None]:
     "--search",
     "how",
     type=click.Choice(["grid", "race"]),
-    default="grid",
+    default="race",
     show_default=True,
-    help="Algorithm 1's grid, or races that drop candidates early (give it 64 captions or more).",
+    help="Races that drop candidates early, or Algorithm 1's grid.",
 )
 @click.option(
     "--jaq",
@@ -86,8 +86,11 @@ def _errors(batch: int) -> Iterator[None]:
     metavar="FOLDER",
     help="The scorers' weights, as for generator measure --weights; shapes has its own.",
 )
-@click.option("--captions", type=click.IntRange(min=8), default=20, show_default=True, help="For the search.")
+@click.option(
+    "--captions", type=click.IntRange(min=8), help="For the search; default: 128 for races, 20 for the grid."
+)
 @click.option("--heldout", type=click.IntRange(min=2), default=384, show_default=True, help="For the check.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw what the search saw: .svg, .pdf or .png.")
 @click.option("--dry-run", is_flag=True, help="Only say what it would take; draws two batches to measure.")
 def calibrate(
     model: str,
@@ -96,6 +99,7 @@ def calibrate(
     batch_size: int | None,
     output: Path | None,
     method: str,
+    plot: Path | None,
     dry_run: bool,
     **settings: Any,
 ) -> None:
@@ -109,6 +113,10 @@ def calibrate(
       generator calibrate --model sdxl-turbo --method w4a8 --jaq preference --prompts sdci --scorers weights/
     """
     base, (chosen,) = _base_and_methods([method], model, weights, calibrated, batch_size)
+    from qsched.plots import FORMATS
+
+    if plot and plot.suffix not in FORMATS:
+        raise BadInput(f"--plot {plot}: expected one of {', '.join(FORMATS)}")
     from generator.calibrate import calibrate as search
     from generator.calibrate import prepared
     from generator.methods.qsched import coefficients_file
@@ -116,7 +124,7 @@ def calibrate(
     path = output or coefficients_file(base, method)
     with _errors(base.batch):
         try:
-            search(prepared(base, chosen, **settings), path, dry_run=dry_run)
+            search(prepared(base, chosen, **settings), path, dry_run=dry_run, plot=plot)
         except KeyboardInterrupt:
             click.echo(f"{path}: stopped; the same command goes on where it is", err=True)
             sys.exit(130)

@@ -115,6 +115,16 @@ def read_statistics(path: Path) -> StatisticsFile:
         raise StatisticsError(f"{path}: {field + ': ' if field else ''}{first['msg']}") from error
 
 
+def statistics_of(base: BaseModel, method: str) -> StatisticsFile:
+    """Read what `generator ptqd` measured of a method; StatisticsError also where it is for other steps."""
+    path = statistics_file(base, method)
+    file = read_statistics(path)
+    for steps in (file.steps, file.steps_as_released):
+        if len(steps) != base.steps:
+            raise StatisticsError(f"{path}: has {len(steps)} steps, not {base.steps}")
+    return file
+
+
 def over(method: Method) -> list[Method]:
     """PTQD over `method`, which stays as it is: as it should be, and as released.
 
@@ -123,11 +133,7 @@ def over(method: Method) -> list[Method]:
 
     def variant(prefix: str, label: str, notes: str, own: Callable[[StatisticsFile], Any]) -> Method:
         def check(base: BaseModel) -> Correction:
-            path = statistics_file(base, method.id)
-            correction = Correction(own(read_statistics(path)))
-            if len(correction.steps) != base.steps:
-                raise StatisticsError(f"{path}: has {len(correction.steps)} steps, not {base.steps}")
-            return correction
+            return Correction(own(statistics_of(base, method.id)))
 
         def put_on(pipeline: DiffusionPipeline, base: BaseModel) -> Correction:
             correction = check(base)

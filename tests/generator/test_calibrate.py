@@ -1,6 +1,7 @@
 import functools
 import json
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
@@ -12,10 +13,12 @@ from generator.cli import cli
 from generator.measure import scorers
 from generator.measure.objectives import objective_and_judge
 from generator.methods import MethodError, all_methods
+from generator.methods.ptqd import read_statistics, statistics_file
+from generator.methods.qsched import coefficients_file
 from generator.models import ENTRIES, MODELS, of_entry
 from generator.prompts import PromptError, half_of, load_prompts, shapes_prompts, subset
 from generator.sweep import render
-from qsched.coefficients import read_coefficients
+from qsched.coefficients import Coefficients, read_coefficients
 from qsched.jaq import jaq
 from qsched.racing import race
 from qsched.schedulers import QSchedTCDScheduler
@@ -60,7 +63,7 @@ def test_what_is_written_can_be_measured_again(tmp_path, how):
 def quick(tiny, tiny_scorers):
     """A calibration of a model that takes no time."""
     base = of_entry(tiny(ENTRIES["lcm-dreamshaper-2"], steps=2))
-    return prepared(base, W4A4, scorers=tiny_scorers, **FEW)
+    return prepared(base, W4A4, how="grid", scorers=tiny_scorers, **FEW)
 
 
 @pytest.mark.parametrize("stop", [5, 20])  # in the search; in the check of the quantized model
@@ -116,7 +119,8 @@ def test_a_journal_of_another_calibration_is_told(tiny, tiny_scorers, tmp_path, 
 
 def test_a_dry_run_tells_what_it_would_take_and_writes_nothing(tmp_path):
     path = tmp_path / "w4a4.qsched.json"
-    result = CliRunner().invoke(cli, ["calibrate", "--method", "w4a4", "-o", str(path), "--dry-run"])
+    command = ["calibrate", "--method", "w4a4", "--search", "grid", "-o", str(path), "--dry-run"]
+    result = CliRunner().invoke(cli, command)
     assert result.exit_code == 0, result.output
     assert "about 17 candidates, 340 pictures; as many for full precision" in result.stdout
     assert f"about {2 * (3 * 340 + 20) + 5 * 4 * 384:,}, at most 4 a picture" in result.stdout
@@ -137,6 +141,35 @@ def test_too_little_memory_is_told(tiny, tiny_scorers, tmp_path, monkeypatch):
     result = CliRunner().invoke(cli, [*command, "-o", str(tmp_path / "x.qsched.json")])
     assert result.exit_code == 2 and sizes == [3]
     assert "out of memory with 3 pictures at once; give a smaller --batch-size" in result.stderr
+
+
+def test_the_plot_of_a_search_is_drawn_and_a_race_begins_at_ptqds_closed_form(tmp_path):
+    path, plot = tmp_path / "w4a8.qsched.json", tmp_path / "w4a8.svg"
+    command = ["calibrate", "--method", "w4a8", "--captions", "8", "--heldout", "2", "-o", str(path)]
+    result = CliRunner().invoke(cli, [*command, "--plot", str(plot)])
+    assert result.exit_code == 0, result.output
+    assert "c_x, first" in plot.read_text()
+    k = [step.k for step in read_statistics(statistics_file(BASE, "w4a8")).steps]
+    slope, start = np.polyfit(range(4), [1 / (1 + each) for each in k], 1)
+    (begun,) = read_coefficients(path).search["starts"]
+    assert begun == pytest.approx([1, 1, start, start + 3 * slope])
+    result = CliRunner().invoke(cli, [*command, "--plot", "w4a8.gif"])
+    assert result.exit_code == 2 and "--plot w4a8.gif" in result.stderr
+
+
+def test_the_committed_coefficients_are_worth_what_their_file_says():
+    """On the calibration prompts, with the weights as they are."""
+    file = read_coefficients(coefficients_file(BASE, "w4a8"))
+    pipeline, prompts = BASE.load(), shapes_prompts("calibration", 20)
+    assert file.calibration_prompts == tuple(prompt.prompt_id for prompt in prompts)
+    METHODS["w4a8"].apply(pipeline, BASE)
+    draw = Candidates(pipeline, BASE, prompts)
+    for coefficients, told in (
+        (Coefficients.identity(4), file.scores.calibration.before),
+        (file.coefficients, file.scores.calibration.after),
+    ):
+        scores = BASE.scorer("clip").scores(draw(coefficients), [prompt.text for prompt in prompts])
+        assert jaq(*scores).mean == pytest.approx(told, abs=1e-3)  # of another machine's rounding
 
 
 def test_too_few_captions_are_told():
