@@ -48,7 +48,9 @@ def sensitivity(result: SearchResult, parametrisation: Parametrisation) -> "Figu
                 line[:, i], on_line[:, i] = np.linspace(low[i], high[i], 101), numbers[:, i]
                 heights = surface(on_line) + gained - surface(numbers)
                 axis.plot(line[:, i], surface(line), color=BLUE)
-            axis.scatter(numbers[:, i], heights, s=14 * seen / seen.max(), color=GREY, alpha=0.6, lw=0)
+            for count in np.unique(seen):  # dots of one size are one shape in the file
+                size, some = 14 * count / seen.max(), seen == count
+                axis.scatter(numbers[some, i], heights[some], s=size, color=GREY, alpha=0.6, lw=0)
             axis.axhline(0, color=GREY, lw=0.8)
             axis.errorbar(best[i], won.gain, won.high - won.gain, fmt="D", color=ORANGE, ms=4, capsize=2)
             axis.set_xlabel(parametrisation.numbers[i])
