@@ -9,7 +9,7 @@ from tests.qsched.test_racing import TARGET, Bowl, raced
 
 def dots_of(panel):
     kinds = [found for found in panel.collections if isinstance(found, PathCollection)]
-    return np.concatenate([found.get_offsets() for found in kinds])
+    return np.concatenate([np.asarray(found.get_offsets()) for found in kinds])
 
 
 def test_every_number_has_a_panel_whose_line_is_highest_where_the_best_one_is():

@@ -71,7 +71,8 @@ def test_boxes_follow_a_top_that_is_outside_of_the_first():
 
 def test_a_good_start_is_the_centre_of_the_first_box():
     near = paper(4)([1.05, 0.96, 0.95, 1.04])
-    assert raced(Bowl(), starts=[paper(4).nearest(near)], races=1).best.mean > raced(Bowl(), races=1).best.mean
+    begun = raced(Bowl(), starts=[paper(4).nearest(near)], races=1)
+    assert begun.best.mean > raced(Bowl(), races=1).best.mean
     far = raced(Bowl(), starts=[[1.05, 0.96, 0.95, 1.04]], races=1, spread=1e-3, candidates=8)
     drawn = [paper(4).nearest(point.coefficients) for point in far.points[2:]]
     assert np.abs(np.subtract(drawn, [1.05, 0.96, 0.95, 1.04])).max() < 1.1e-3
