@@ -49,7 +49,7 @@ def found(folder: Path | None, *names: str) -> list[Path]:
     for name in names:
         weights = WEIGHTS[name]
         if folder is None or not (folder / weights.file).exists():
-            where = f"not in {folder}" if folder else "give its folder with --weights (for generator calibrate: --scorers)"
+            where = f"not in {folder}" if folder else "give its folder with --weights (calibrate: --scorers)"
             raise WeightsError(f"{weights.file}: {where}; it is {weights.source}")
         paths.append(folder / weights.file)
     return paths
