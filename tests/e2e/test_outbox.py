@@ -299,7 +299,8 @@ def test_nothing_takes_the_place_of_the_only_way_on(voter: Voter) -> None:
     answer(voter, 2, "right")
     voter.page.get_by_text("No connection").wait_for()
     refusal = {"status": 403, "json": {"error": "foreign_trial"}}
-    voter.page.route("**/trials/*/vote", lambda route: route.fulfill(**refusal), times=1)  # then no network again
+    once = {"times": 1}  # then no network again
+    voter.page.route("**/trials/*/vote", lambda route: route.fulfill(**refusal), **once)
     voter.page.get_by_text("The server did not take an answer (foreign_trial).").wait_for()
     voter.page.wait_for_event("requestfailed")  # the second answer, which has something to say as well
     voter.page.wait_for_timeout(200)
