@@ -33,7 +33,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 WINNERS = ("model_a", "model_b", "tie", "tie (bothbad)")
 KINDS = ("main", "repeat", "gold", "null", "noise_floor", "practice")
 CELL_KINDS = ("main", "gold", "null", "noise_floor", "practice")
-EVENTS = ("assigned", "renewed", "shown", "voted", "undone", "skipped", "reported", "excluded")
+EVENTS = ("assigned", "renewed", "voted", "undone", "skipped", "reported")
 DECISIONS = ("opened", "excluded", "lifted", "paused", "resumed", "closed")
 STATES = ("open", "voted", "reopened", "skipped", "reported")
 WAITING = ("open", "reopened")  # the states in which a trial waits for its vote

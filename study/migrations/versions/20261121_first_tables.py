@@ -252,7 +252,7 @@ def _make_voters() -> None:
         sa.Column("body", sa.JSON(), nullable=False),
         sa.Column("previous", sa.String(length=64), nullable=False),
         sa.CheckConstraint(
-            "event IN ('assigned', 'renewed', 'shown', 'voted', 'undone', 'skipped', 'reported', 'excluded')",
+            "event IN ('assigned', 'renewed', 'voted', 'undone', 'skipped', 'reported')",
             name="event",
         ),
         sa.ForeignKeyConstraint(["voter_id"], ["voters.id"]),
