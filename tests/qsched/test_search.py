@@ -99,7 +99,7 @@ def test_a_journal_of_another_search_is_refused(tmp_path):
 
 def test_another_file_is_not_taken_for_a_journal(tmp_path):
     (tmp_path / "notes").write_text("mine")
-    with pytest.raises(ValueError, match="begun under other settings; .* They were: mine"):
+    with pytest.raises(ValueError, match=r"begun under other settings; .* They were: mine"):
         search(Renderer(), bowl, steps=4, journal=tmp_path / "notes")
     assert (tmp_path / "notes").read_text() == "mine"
 
