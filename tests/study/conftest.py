@@ -14,14 +14,21 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, func, select, text
 
 from study.app import create_app
 from study.config import Completion, Entrances, Protocol
 from study.ingest import ingest
 from study.logins import new_password
 from study.protocols import open_protocol
+from study.schema import Person, Voter
 from study.store import Store, migrate, open_store
+
+PID = "5f3c9a0e7b1d2c4e6f8a9b0c"
+PROLIFIC = f"/?PROLIFIC_PID={PID}&STUDY_ID=s7&SESSION_ID=t9"
+
+NewBrowser = Callable[[], Any]
+SetUp = Callable[..., Protocol]
 
 KEY = "a key for tests, long enough"
 ENTRANCES = Entrances(mturk=True, kiosk=True)
@@ -252,3 +259,13 @@ def researcher(store: Store, app: Flask) -> Robot:
     robot = Robot(app.test_client())
     robot.sign_in(new_password(store))
     return robot
+
+
+def persons(store: Store) -> list[Person]:
+    with store.read() as session:
+        return list(session.scalars(select(Person).order_by(Person.created)))
+
+
+def voters(store: Store) -> int:
+    with store.read() as session:
+        return session.scalar(select(func.count()).select_from(Voter)) or 0

@@ -1,37 +1,22 @@
 """Every entrance, from its link to the first pair and to the end, and the link for another device."""
 
 import re
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import select
 
-from study.config import Entrances, Protocol
-from study.schema import Person, Voter, votes_v1
+from study.config import Entrances
+from study.schema import votes_v1
 from study.security import MTURK_POLICY, POLICY
 from study.store import Store
 from study.tokens import sign
+from tests.study.conftest import PID, PROLIFIC, NewBrowser, SetUp, persons, voters
 
 KEY = "a key for tests, long enough"
-PID = "5f3c9a0e7b1d2c4e6f8a9b0c"
-PROLIFIC = f"/?PROLIFIC_PID={PID}&STUDY_ID=s7&SESSION_ID=t9"
 MTURK = "/?workerId=A1B2C3&assignmentId=3XYZ&hitId=H1&turkSubmitTo=https%3A%2F%2Fworkersandbox.mturk.com"
 ALL = Entrances(mturk=True, kiosk=True)
-
-NewBrowser = Callable[[], Any]
-SetUp = Callable[..., Protocol]
-
-
-def persons(store: Store) -> list[Person]:
-    with store.read() as session:
-        return list(session.scalars(select(Person).order_by(Person.created)))
-
-
-def voters(store: Store) -> int:
-    with store.read() as session:
-        return session.scalar(select(func.count()).select_from(Voter)) or 0
 
 
 # Prolific

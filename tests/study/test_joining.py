@@ -1,32 +1,17 @@
 """Between an entrance and the first pair: consent, questions, instructions; and what is at the end."""
 
-from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import select, update
 
-from study.config import Completion, Consent, Demographic, Pairs, Prompts, Protocol, Quota
-from study.schema import Assignment, DemographicAnswer, Person, Voter
+from study.config import Completion, Consent, Demographic, Pairs, Prompts, Quota
+from study.schema import Assignment, DemographicAnswer, Voter
 from study.store import Store
+from tests.study.conftest import PID, PROLIFIC, NewBrowser, SetUp, persons, voters
 
-PID = "5f3c9a0e7b1d2c4e6f8a9b0c"
-PROLIFIC = f"/?PROLIFIC_PID={PID}&STUDY_ID=s7&SESSION_ID=t9"
 CONSENT = Consent(text="# What we do\n\nWe **show** pictures.", age=18)
 SCREEN = Demographic(id="screen", text="On what?", choices=("a phone", "a computer"), screen_out=("a phone",))
 AGE = Demographic(id="years", text="How old are you?")
-
-NewBrowser = Callable[[], Any]
-SetUp = Callable[..., Protocol]
-
-
-def persons(store: Store) -> list[Person]:
-    with store.read() as session:
-        return list(session.scalars(select(Person).order_by(Person.created)))
-
-
-def voters(store: Store) -> int:
-    with store.read() as session:
-        return session.scalar(select(func.count()).select_from(Voter)) or 0
 
 
 # Consent
