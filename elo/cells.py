@@ -59,9 +59,8 @@ def settings_lines(settings: dict[str, Any]) -> list[str]:
         f"{s['method']}, {level}, scale {s['scale']:g}, a tie is {s['ties']}; Elo with K = {s['k']:g} "
         + ("in order of time." if s["order"] == "tstamp" else "in the order of the source.")
     ]
-    votes = f"{s['n']} votes"
-    for name in ("judges", "prompts"):
-        votes += f", {s[name]} {name}" if s[name] is not None else ""
+    counts = {"vote": s["n"], "judge": s["judges"], "prompt": s["prompts"]}
+    votes = ", ".join(f"{n} {name}{'s' * (n != 1)}" for name, n in counts.items() if n is not None)
     if s["question"]:
         votes += f", question {s['question']!r}"
     left_out = ", ".join(f"{reason}: {n}" for reason, n in s["left_out"].items()) or "nothing"
