@@ -176,7 +176,6 @@ def from_checkpoint(id_: str, label: str, weight_bits: int, notes: str) -> Metho
             raise MethodError(f"{path}: No such file or directory; {how}")
 
     def apply(pipeline: DiffusionPipeline, base: BaseModel) -> None:
-        check(base)
         try:
             load_quantized(getattr(pipeline, base.backbone), checkpoint_file(base, id_))
         except CheckpointError as error:

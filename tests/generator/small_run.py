@@ -11,9 +11,11 @@ import os
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from generator import sweep
@@ -101,6 +103,23 @@ def files(folder):
 def run(folder, methods=METHODS, prompts=PROMPTS, base=None, **settings):
     settings = {"prompt_set": "seven", "batch_size": BATCH, **settings}
     return sweep.run(base or model(), methods, prompts, Path(folder), **settings)
+
+
+@contextmanager
+def interrupted_at_the_third(monkeypatch):
+    """Two batches are drawn; at the third comes Ctrl-C, which the block must let through."""
+    drawn, draw = [], sweep.artist.draw
+
+    def stopped(*arguments):
+        drawn.append(1)
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        return draw(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sweep.artist, "draw", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            yield
 
 
 def _killed_after(steps):

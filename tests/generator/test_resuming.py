@@ -61,18 +61,8 @@ def test_a_killed_run_goes_on_to_the_same_pictures(made, killer, tmp_path_factor
 
 
 def test_ctrl_c_keeps_what_was_drawn(made, tmp_path, monkeypatch):
-    drawn, draw = [], sweep.artist.draw
-
-    def stopped_at_the_third(*arguments):
-        drawn.append(1)
-        if len(drawn) == 3:
-            raise KeyboardInterrupt
-        return draw(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sweep.artist, "draw", stopped_at_the_third)
-        with pytest.raises(KeyboardInterrupt):
-            small.run(tmp_path / "g")
+    with small.interrupted_at_the_third(monkeypatch):
+        small.run(tmp_path / "g")
     assert len(gallery.read_images(tmp_path / "g")) == 2 * small.BATCH
     assert small.run(tmp_path / "g").new == small.TOTAL - 2 * small.BATCH
     assert small.files(tmp_path / "g") == small.files(made)

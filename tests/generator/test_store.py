@@ -42,18 +42,8 @@ def cache(tmp_path, monkeypatch):
 
 
 def test_a_gallery_grows_in_the_store_and_goes_on_from_another_machine(s3, cache, tmp_path, monkeypatch):
-    draw, drawn = sweep.artist.draw, []
-
-    def lost_at_the_third(*arguments):
-        drawn.append(1)
-        if len(drawn) == 3:
-            raise KeyboardInterrupt
-        return draw(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(sweep.artist, "draw", lost_at_the_third)
-        with pytest.raises(KeyboardInterrupt), Mirrored("s3://bucket/runs/g") as store:
-            small.run(store.folder)
+    with small.interrupted_at_the_third(monkeypatch), Mirrored("s3://bucket/runs/g") as store:
+        small.run(store.folder)
     assert not s3.exists("bucket/runs/g/gallery.json")
     rows = s3.cat("bucket/runs/g/images.jsonl").decode().splitlines()
     assert len(rows) == 2 * small.BATCH
