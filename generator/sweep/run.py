@@ -114,6 +114,8 @@ def _draw_missing(
         if record.flags:
             progress.event("flag", method=record.method, prompt_id=record.prompt_id, flags=record.flags)
         progress.image(record.method, size)
+        if progress.new >= len(left[0].prompts):  # one batch tells how large pictures are
+            _room(ledger.folder, progress)
 
     with Recorder(ledger.folder, recorded) as recorder:
         for sheet in _sheets(base, methods, left, ledger.folder, progress, cluster):
@@ -126,7 +128,6 @@ def _draw_missing(
             ledger.describe(sheet.method)
             for row, pixels in sheet.pictures:
                 recorder.put(row, pixels)
-            _room(ledger.folder, progress)
 
 
 def _sheets(
@@ -150,8 +151,6 @@ def _sheets(
 
 def _room(folder: Path, progress: Progress) -> None:
     """SweepError while there is still room, if the pictures to come will not fit."""
-    if not progress.new:
-        return
     need = (progress.total - progress.done) * progress.bytes / progress.new
     free = shutil.disk_usage(folder).free
     if need > free:
