@@ -175,7 +175,11 @@ def rows(whole_grid: bool) -> list[Row]:
             for d in (0, 1)
         ),
         *(Row(method, "c_eps alone", raced, lambda: part(2, 3)) for method in methods),
-        *(Row(method, "c_x alone", raced, lambda: part(0, 1)) for method in methods),
+        *(
+            Row(method, "c_x alone", raced, lambda: part(0, 1), draw=d)
+            for method in methods
+            for d in range(4)
+        ),
         *(Row(method, "per step", raced, functools.partial(per_step, STEPS)) for method in methods),
         *(Row(method, "both, LCM", raced, sampler="lcm") for method in methods),
         *(Row(method, "level, difference", raced, level, 0.05) for method in methods),
