@@ -34,7 +34,7 @@ MethodId = Annotated[
     ),
 ]
 Sha256 = Annotated[str, StringConstraints(strict=True, pattern=r"\A[0-9a-f]{64}\z")]
-Text = Annotated[str, StringConstraints(strict=True, min_length=1)]
+Text = Annotated[str, StringConstraints(strict=True, min_length=1, pattern=r"\A[^\x00]*\z")]  # no NUL
 Count = Annotated[int, Field(strict=True, ge=0)]
 Pixels = Annotated[int, Field(strict=True, ge=1)]
 Number = StrictInt | StrictFloat

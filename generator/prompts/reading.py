@@ -7,6 +7,7 @@ category; in JSON and YAML the entries may also stand in one mapping from id to 
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -51,16 +52,15 @@ def read_prompts(path: Path, fields: Fields | None = None) -> list[Prompt]:
 
     Raises PromptError naming file, place and field.
     """
-    if path.suffix not in READERS:
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
         raise PromptError(
             f"{path}: unknown kind of prompt file {path.suffix!r}; expected {', '.join(READERS)}"
         )
     try:
-        entries = list(READERS[path.suffix](path))
+        entries = list(READERS[suffix](path))
     except OSError as error:
         raise PromptError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError:
-        raise PromptError(f"{path}: not valid UTF-8") from None
     if not entries:
         raise PromptError(f"{path}: holds no prompts")
     found = _found_fields(path, entries, fields or Fields())
@@ -82,6 +82,9 @@ def _found_fields(path: Path, entries: list[_Entry], wanted: Fields) -> Fields:
         if named:
             raise PromptError(f"{path}: has no fields, so none is called {named[0]!r}")
         return Fields()
+    for name in (wanted.id, wanted.text, wanted.category):
+        if name is not None and name not in row:
+            raise PromptError(f"{path}: no field is called {name!r}; found {', '.join(map(repr, row))}")
     text = wanted.text or _usual(path, row, TEXT_NAMES, "--text-field")
     if text is None:
         raise PromptError(
@@ -142,28 +145,38 @@ def _value(place: str, row: dict[str, Any], field: str) -> Any:
 # ---------------------------------------------------------------- kinds of files
 
 
+def _text_of(path: Path, newline: str | None = None) -> str:
+    """The file as text: UTF-8, with or without the mark that Windows puts first."""
+    try:
+        with path.open(encoding="utf-8-sig", newline=newline) as stream:
+            return stream.read()
+    except UnicodeDecodeError as error:
+        line, byte = error.object.count(b"\n", 0, error.start) + 1, error.object[error.start]
+        raise PromptError(f"{path} line {line}: found byte 0x{byte:02x}, expected UTF-8 text") from None
+
+
 def _text_lines(path: Path) -> Iterator[_Entry]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(_text_of(path).split("\n"), 1):
         if line.strip():
             yield _Entry(f"line {number}", line.strip())
 
 
 def _table(path: Path) -> Iterator[_Entry]:
     """A .csv, whose texts may hold line ends in quotes, or a .tsv, which has no quotes."""
-    style: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if path.suffix == ".tsv" else {}
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        rows = csv.DictReader(stream, strict=path.suffix == ".csv", **style)
-        start = 2
-        try:
-            for row in rows:
-                yield _Entry(f"line {start}", row)
-                start = rows.line_num + 1
-        except csv.Error as error:
-            raise PromptError(f"{path} line {start}: not valid CSV: {error}") from None
+    quoted = path.suffix.lower() == ".csv"
+    style: dict[str, Any] = {} if quoted else {"delimiter": "\t", "quoting": csv.QUOTE_NONE}
+    rows = csv.DictReader(io.StringIO(_text_of(path, newline=""), newline=""), strict=quoted, **style)
+    start = 2
+    try:
+        for row in rows:
+            yield _Entry(f"line {start}", row)
+            start = rows.line_num + 1
+    except csv.Error as error:
+        raise PromptError(f"{path} line {start}: not valid CSV: {error}") from None
 
 
 def _json_lines(path: Path) -> Iterator[_Entry]:
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(_text_of(path).split("\n"), 1):
         if line.strip():
             try:
                 yield _Entry(f"line {number}", json.loads(line))
@@ -181,7 +194,7 @@ def _json(path: Path) -> Iterator[_Entry]:
         return found
 
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=no_key_twice)
+        value = json.loads(_text_of(path), object_pairs_hook=no_key_twice)
     except json.JSONDecodeError as error:
         raise PromptError(f"{path} line {error.lineno}: not valid JSON: {error.msg}") from None
     if isinstance(value, dict) and isinstance(value.get("images"), list):
@@ -207,7 +220,7 @@ def _yaml(path: Path) -> Iterator[_Entry]:
             return super().construct_mapping(node, deep)
 
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 (a safe loader)
+        value = yaml.load(_text_of(path), Loader)  # noqa: S506 (a safe loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else "?"
         raise PromptError(f"{path} line {line}: not valid YAML: {error.problem}") from None

@@ -15,7 +15,7 @@ LIST = Path(__file__).parent / "data" / "unfit.txt"
 def read_words(path: Path = LIST) -> list[str]:
     """The words of a list, one a line, "#" before a comment. Raises PromptError."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(f"{path}: cannot be read: {error}") from None
     words = [line.strip() for line in lines if line.strip() and not line.startswith("#")]

@@ -145,6 +145,7 @@ def test_coco_takes_the_captions_that_deepcompressor_takes(tmp_path):
         ("p.csv", "id,prompt\nx,a\ny,b,c\n", r"line 3: more fields than the header"),
         ("p.csv", "id,prompt\nx\n", r"line 2: field 'prompt' is missing"),
         ("p.csv", 'id,prompt\nx,"a\n', r"line 2: not valid CSV"),
+        ("p.csv", "id,prompt\nx,a\0b\n", r"line 2: field 'text': found \"a\\u0000b\""),
         ("p.parquet", "x", r"not valid Parquet"),
         ("p.txt", "\n", r"holds no prompts"),
         ("p.docx", "a", r"unknown kind of prompt file '.docx'; expected .txt"),
@@ -153,6 +154,36 @@ def test_coco_takes_the_captions_that_deepcompressor_takes(tmp_path):
 def test_bad_prompt_files_name_the_place(tmp_path, name, content, message):
     with pytest.raises(PromptError, match=message):
         read(tmp_path, name, content)
+
+
+@pytest.mark.parametrize("field", ["id", "text", "category"])
+def test_a_field_that_is_nowhere_is_told_with_those_that_are(tmp_path, field):
+    with pytest.raises(PromptError, match=r"p\.csv: no field is called 'titel'; found 'id', 'title'"):
+        read(tmp_path, "p.csv", "id,title\nx,a\n", **{field: "titel"})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.txt", "a cat\r\n"),
+        ("p.CSV", "prompt\r\na cat\r\n"),
+        ("p.tsv", "prompt\r\na cat\r\n"),
+        ("p.json", '["a cat"]'),
+        ("p.jsonl", '"a cat"\r\n'),
+        ("p.yaml", "- a cat\r\n"),
+    ],
+)
+def test_files_of_windows_are_read_and_what_is_no_utf8_names_its_line(tmp_path, name, text):
+    for mark in (b"", b"\xef\xbb\xbf"):
+        (tmp_path / name).write_bytes(mark + text.encode())
+        assert [prompt.text for prompt in read_prompts(tmp_path / name)] == ["a cat"]
+    (tmp_path / name).write_bytes(text.encode() + b"\n\nna\xefve\n")
+    line = text.count("\n") + 3
+    with pytest.raises(PromptError, match=rf"{name} line {line}: found byte 0xef, expected UTF-8 text"):
+        read_prompts(tmp_path / name)
+    (tmp_path / name).write_bytes(text.encode("utf-16"))
+    with pytest.raises(PromptError, match=rf"{name} line 1: found byte 0xff, expected UTF-8 text"):
+        read_prompts(tmp_path / name)
 
 
 def test_a_missing_prompt_file_is_named(tmp_path):
