@@ -52,13 +52,10 @@ def _base_and_methods(
 @contextmanager
 def _errors(batch: int) -> Iterator[None]:
     """As `one_line_errors`; too little memory, too."""
-    import torch
+    from generator.memory import memory_told  # takes torch along
 
-    try:
-        with one_line_errors():
-            yield
-    except torch.OutOfMemoryError as error:
-        raise BadInput(f"out of memory with {batch} pictures at once; give a smaller --batch-size") from error
+    with one_line_errors(), memory_told(batch):
+        yield
 
 
 @click.command()
@@ -103,10 +100,10 @@ def calibrate(
     dry_run: bool,
     **settings: Any,
 ) -> None:
-    """Search Q-Sched coefficients for a quantized model and check them on prompts the search never saw.
+    """Search Q-Sched coefficients for a quantized model.
 
-    The prompts of the search and of the check are two halves of one set. A second judge scores the check.
-    Interrupted, the same command goes on where it stopped.
+    They are checked on prompts the search never saw: those of the search and of the check are two halves of
+    one set. A second judge scores the check. Interrupted, the same command goes on where it stopped.
 
     \b
     Example:
@@ -147,7 +144,9 @@ def allocate(
     output: Path | None,
     published: Path | None,
 ) -> None:
-    """Measure how much each layer suffers from few bits, and share out 4 bits a weight for mixdq-w4a8.
+    """Share out 4 bits a weight for mixdq-w4a8.
+
+    First it is measured how much each layer suffers from few bits.
 
     Example: generator allocate --model shapes
     """
@@ -173,7 +172,9 @@ def ptqd(
     output: Path | None,
     method: str,
 ) -> None:
-    """Measure what quantization does to the model output of every step, for ptqd-M and ptqd-released-M.
+    """Measure the error that ptqd-M and ptqd-released-M correct.
+
+    That is what quantization does to the model output of every step.
 
     Example: generator ptqd --model shapes --method w4a8
     """
@@ -201,7 +202,7 @@ def train(
     output: Path | None,
     method: str,
 ) -> None:
-    """Train the quantized backbone of a method (s2p-…, qdiffusion-…) and keep it.
+    """Train the backbone of s2p-… or qdiffusion-… and keep it.
 
     Example: generator train --model shapes --method s2p-w4a8
     """

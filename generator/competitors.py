@@ -17,6 +17,20 @@ if TYPE_CHECKING:  # torch is imported by the commands that need it, so that --h
 Command = Callable[..., None]
 
 
+class Names(click.ParamType):
+    """A,B,… → [A, B, …], each once."""
+
+    name = "A,B,…"
+
+    def convert(
+        self, value: str | list[str], param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[str]:
+        """Take the names apart; whether there are such, the command finds out."""
+        if isinstance(value, list):
+            return value
+        return list(dict.fromkeys(name.strip() for name in value.split(",")))
+
+
 def model_options(command: Command) -> Command:
     """The options of a model, the same for every command that loads one."""
     for option in (

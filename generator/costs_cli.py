@@ -10,12 +10,17 @@ from typing import Any
 
 import click
 
-from generator.competitors import model_and_methods, model_options
+from generator.competitors import Names, model_and_methods, model_options
 from generator.errors import one_line_errors
 from generator.terminal import print_table
 
 methods_option = click.option(
-    "--methods", default="fp16,w8a8,w4a8,w4a4", show_default=True, help="Methods, with commas between them."
+    "--methods",
+    "names",
+    type=Names(),
+    default="fp16,w8a8,w4a8,w4a4",
+    show_default=True,
+    help="Methods, with commas between them.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
@@ -24,16 +29,17 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 @model_options
 @methods_option
 @json_option
-def sizes(model: str, weights: Path | None, calibrated: Path | None, methods: str, as_json: bool) -> None:
-    """Print what each method stores of the backbone, in true bytes.
+def sizes(model: str, weights: Path | None, calibrated: Path | None, names: list[str], as_json: bool) -> None:
+    """Print what each method stores, in true bytes of the backbone.
 
     Example: generator sizes --model shapes --methods fp16,w4a8,svdquant-w4a4
     """
-    base, chosen = model_and_methods(model, list(dict.fromkeys(methods.split(","))), weights, calibrated)
+    base, chosen = model_and_methods(model, names, weights, calibrated)
     from generator.quantize.size import FLOAT_BYTES, KINDS, numbers_bytes, size_bytes, stored_bytes
 
     rows: list[dict[str, Any]] = []
     with one_line_errors():
+        base.ready()
         full = size_bytes(getattr(base.load(), base.backbone))
         for method in chosen:
             pipeline = base.load()
@@ -82,17 +88,17 @@ def latency(
     model: str,
     weights: Path | None,
     calibrated: Path | None,
-    methods: str,
+    names: list[str],
     compiled: bool,
     as_json: bool,
 ) -> None:
-    """Time one picture of each method: 3 warm-ups, 10 runs, batch 1, each method in a process of its own.
+    """Time one picture of each method.
 
-    Quantized arithmetic is simulated by most methods: what is told then is the cost of the simulation.
+    3 warm-ups, 10 runs, batch 1, each method in a process of its own. Quantized arithmetic is simulated by
+    most methods: what is told then is the cost of the simulation.
 
     Example: generator latency --model shapes --methods fp16,w8a8
     """
-    names = list(dict.fromkeys(methods.split(",")))
     model_and_methods(model, names, weights, calibrated)
     from generator.latency import in_a_process
 

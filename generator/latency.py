@@ -50,6 +50,7 @@ def latency_of(
 ) -> Latency:
     """Measure a method of a model here and now; `compiled` runs its backbone through torch.compile."""
     base, (chosen,) = model_and_methods(model, [method], weights, calibrated)
+    base.ready()
     pipeline = base.load()
     chosen.apply(pipeline, base)
     backbone = getattr(pipeline, base.backbone)

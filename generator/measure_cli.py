@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from generator.competitors import Names
 from generator.errors import BadInput, one_line_errors
 from generator.terminal import print_table
 
@@ -28,7 +29,9 @@ WRITERS = {
     "-o", "--output", type=click.Path(path_type=Path), help="Parquet file [default: GALLERY/metrics.parquet]."
 )
 @click.option("--reference", help="Method that the others are compared with [default: fp16, if it is there].")
-@click.option("--metrics", help="Measures, with commas between them [default: all that can be].")
+@click.option(
+    "--metrics", type=Names(), help="Measures, with commas between them [default: all that can be]."
+)
 @click.option("--weights", type=click.Path(path_type=Path), help="Folder of the networks' weights.")
 @click.option(
     "--against",
@@ -44,7 +47,7 @@ def measure(
     gallery: Path,
     output: Path | None,
     reference: str | None,
-    metrics: str | None,
+    metrics: list[str] | None,
     weights: Path | None,
     against: tuple[str, ...],
     by: str,
@@ -69,20 +72,20 @@ def measure(
         from study.gallery import read_gallery
 
         content = read_gallery(gallery)
-        from generator.measure.device import device_named, memory_told
+        from generator.measure.device import device_named
         from generator.measure.distances import distances, load_networks
         from generator.measure.measures import load_measures
         from generator.measure.run import Reference
         from generator.measure.run import measure as run
         from generator.measure.table import ALL, summary
+        from generator.memory import memory_told
 
-        names = metrics.split(",") if metrics else None
         if reference is None and any(method.id == "fp16" for method in content.methods):
             reference = "fp16"
         compared = Reference.of(content, reference) if reference else None
         embedded = all(method.base_model == "shapes" for method in content.methods)
         device = device_named(device_name)
-        loaded, missing = load_measures(names, weights, embedded, device)
+        loaded, missing = load_measures(metrics, weights, embedded, device)
         path = output or gallery / "metrics.parquet"
         with memory_told(batch_size):
             table = run(content, loaded, compared, path, batch_size=batch_size, device=device)
@@ -92,7 +95,7 @@ def measure(
             {prompt.prompt_id: prompt.category for prompt in content.prompts},
             reference,
         )
-        if names is None or folders:
+        if metrics is None or folders:
             networks, absent = load_networks(weights, embedded, device)
             missing += absent
             cache = path.with_suffix(".features")

@@ -1,9 +1,6 @@
-"""Where the networks that measure compute, and what is told when its memory does not suffice."""
+"""Where the networks that measure compute."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
@@ -24,15 +21,3 @@ def device_named(name: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise InputError(f"--device {name}: {str(error).splitlines()[0]}") from error
     return device
-
-
-@contextmanager
-def memory_told(batch_size: int) -> Iterator[None]:
-    """InputError with what to do if the memory of the device is too small for `batch_size` pictures."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise InputError(
-            f"out of memory with {batch_size} pictures at once; what is measured is kept: give the same "
-            "command again with a smaller --batch-size"
-        ) from error

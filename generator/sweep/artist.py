@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from generator.memory import too_little
 from generator.methods import Method
 from generator.models import BaseModel
 from generator.prompts import noise_seed
@@ -125,7 +126,9 @@ class Artist:
             if wanted or not (shard.missing or nfe):
                 try:
                     drawn, each_ms = self._draw(shard, at, piece)
-                except torch.OutOfMemoryError as error:
+                except (RuntimeError, MemoryError) as error:
+                    if not too_little(error):
+                        raise
                     size = self._halved(piece, error)
                     self.sizes[shard.method] = size
                     halved.append((len(piece), size))
@@ -142,14 +145,18 @@ class Artist:
     def _take_up(self, method: str) -> None:
         if self.at_work != method:
             began = time.perf_counter()
-            self.pipeline, self.values = self.backbones.pipeline_of(self.methods[method])
+            try:
+                self.pipeline, self.values = self.backbones.pipeline_of(self.methods[method])
+            except (RuntimeError, MemoryError) as error:
+                if too_little(error):
+                    raise SweepError(f"{method}: out of memory while it was made ready to draw") from error
+                raise
             self.at_work, self.ready_s = method, time.perf_counter() - began
 
-    def _halved(self, piece: Sequence[Prompt], error: torch.OutOfMemoryError) -> int:
+    def _halved(self, piece: Sequence[Prompt], error: Exception) -> int:
         if len(piece) == 1:
-            raise SweepError(
-                f"{self.at_work}: out of memory with one picture at a time: {str(error).splitlines()[0]}"
-            ) from error
+            said = str(error).partition("\n")[0]
+            raise SweepError(f"{self.at_work}: out of memory with one picture at a time: {said}") from error
         torch.cuda.empty_cache()
         return (len(piece) + 1) // 2
 

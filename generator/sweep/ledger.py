@@ -18,6 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from generator.errors import InputError
+from generator.files import write_whole
 from generator.prompts import read_prompts
 from study import gallery
 from study.gallery import ImageRecord, Prompt
@@ -40,6 +41,11 @@ class Ledger:
     surroundings: dict[str, Any] = field(default_factory=dict)
     changed: list[str] = field(default_factory=list)
     """What is not as it was when the first pictures were drawn: software, hardware, batch size."""
+
+    @property
+    def begun(self) -> Path:
+        """The file that tells how the run began."""
+        return self.folder / RUN / "run.json"
 
     @property
     def finished(self) -> bool:
@@ -67,11 +73,7 @@ class Ledger:
             "surroundings": self.surroundings,
             "methods": [method.model_dump(exclude_none=True) for method in self.methods.values()],
         }
-        path = self.folder / RUN / "run.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_whole(self.begun, (json.dumps(value, indent=1) + "\n").encode())
 
 
 @contextmanager
@@ -103,9 +105,7 @@ def opened(
     Raises SweepError if another run draws into the folder, or it holds other prompts, another model, images
     of other methods, or an image that has changed.
     """
-    there = {path.name for path in folder.iterdir()} if folder.exists() else set()
-    if gallery.PROMPTS_FILE not in there and not all(name.startswith(".") for name in there):
-        raise SweepError(f"{folder}: not empty, and not a gallery (no {gallery.PROMPTS_FILE})")
+    _must_be_a_gallery(folder)
     (folder / RUN).mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / RUN / "lock", timeout=0)
     try:
@@ -117,37 +117,39 @@ def opened(
             unfinished.unlink()
         if not (folder / gallery.PROMPTS_FILE).exists():
             gallery.write_prompts(folder, prompts)
-        yield _read(folder, methods, prompts, identity, surroundings)
+        yield looked_over(folder, methods, prompts, identity, surroundings)
     finally:
         lock.release()
 
 
-def _read(
+def _must_be_a_gallery(folder: Path) -> None:
+    """SweepError if the folder holds something else; one that is empty, or is not there, may become one."""
+    there = {path.name for path in folder.iterdir()} if folder.exists() else set()
+    if gallery.PROMPTS_FILE not in there and not all(name.startswith(".") for name in there):
+        raise SweepError(f"{folder}: not empty, and not a gallery (no {gallery.PROMPTS_FILE})")
+
+
+def looked_over(
     folder: Path,
     methods: Sequence[str],
     prompts: Sequence[Prompt],
     identity: dict[str, Any],
     surroundings: dict[str, Any],
 ) -> Ledger:
-    if read_prompts(folder / gallery.PROMPTS_FILE) != list(prompts):
-        raise SweepError(f"{folder}: its {gallery.PROMPTS_FILE} holds other prompts; take a new folder")
+    """As `opened`, for whoever only looks: nothing is written, and another run may be drawing."""
+    _must_be_a_gallery(folder)
+    its_prompts = folder / gallery.PROMPTS_FILE
+    if its_prompts.exists() and read_prompts(its_prompts) != list(prompts):
+        raise SweepError(f"{its_prompts}: holds other prompts than this run's; take a new folder")
     ledger = Ledger(folder, {}, identity=identity, surroundings=surroundings)
-    path = folder / RUN / "run.json"
-    if path.exists():
-        begun = json.loads(path.read_text(encoding="utf-8"))
-        for name, value in identity.items():
-            if begun["identity"].get(name) != value:
-                was = begun["identity"].get(name)
-                raise SweepError(f"{folder}: begun with {name} {was!r}, not {value!r}; take a new folder")
-        before = begun["surroundings"]
-        ledger.changed = [
-            f"{name} was {before.get(name)!r}, is {value!r}"
-            for name, value in surroundings.items()
-            if before.get(name) != value
-        ]
-        described = [gallery.Method.model_validate(method) for method in begun["methods"]]
-        ledger.methods = {method.id: method for method in described}
-    for row in gallery.read_images(folder):
+    rows = gallery.read_images(folder)
+    if ledger.begun.exists():
+        _compare(ledger)
+    elif rows:
+        raise SweepError(
+            f"{folder}: holds images, but no {RUN}/run.json on how they were drawn; take a new folder"
+        )
+    for row in rows:
         if row.method not in methods:
             raise SweepError(f"{folder}: holds images of {row.method!r}, which this run does not make")
         file = folder / row.file
@@ -155,3 +157,24 @@ def _read(
             raise SweepError(f"{file}: missing or changed since it was made; take a new folder")
         ledger.done[row.method, row.prompt_id] = row
     return ledger
+
+
+def _compare(ledger: Ledger) -> None:
+    """Take over how the run began; SweepError if that was another run than this one."""
+    try:
+        begun = json.loads(ledger.begun.read_text(encoding="utf-8"))
+        identity, surroundings = dict(begun["identity"]), dict(begun["surroundings"])
+        described = [gallery.Method.model_validate(method) for method in begun["methods"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise SweepError(f"{ledger.begun}: not what a run writes ({error}); take a new folder") from error
+    for name, value in ledger.identity.items():
+        if identity.get(name) != value:
+            raise SweepError(
+                f"{ledger.folder}: begun with {name} {identity.get(name)!r}, not {value!r}; take a new folder"
+            )
+    ledger.changed = [
+        f"{name} was {surroundings.get(name)!r}, is {value!r}"
+        for name, value in ledger.surroundings.items()
+        if surroundings.get(name) != value
+    ]
+    ledger.methods = {method.id: method for method in described}

@@ -14,10 +14,10 @@ from generator.methods import Method
 from generator.models import BaseModel
 from generator.sweep.backbones import Backbones
 from generator.sweep.conditions import Conditions
+from generator.sweep.ledger import looked_over
 from generator.sweep.recorder import png
 from generator.sweep.render import draw
-from generator.sweep.run import checked
-from study import gallery
+from generator.sweep.run import checked, identity_of
 from study.gallery import Prompt
 
 
@@ -58,8 +58,8 @@ def plan(
     Draws two batches with the first method that lacks pictures; all others are taken to be as fast. Raises as
     `run` does where it could not begin.
     """
-    checked(base, methods, prompts)
-    done = {(row.method, row.prompt_id) for row in gallery.read_images(folder)}
+    identity = identity_of(base, checked(base, methods, prompts))
+    done = looked_over(folder, [method.id for method in methods], prompts, identity, {}).done
     missing = [m for m in methods if any((m.id, prompt.prompt_id) not in done for prompt in prompts)]
     method = (missing or list(methods))[0]
     pipeline, _ = Backbones(base).pipeline_of(method)

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from generator.files import write_whole
 from study import gallery
 from study.gallery import ImageRecord
 
@@ -88,18 +89,3 @@ def png(pixels: NDArray[np.uint8]) -> bytes:
     small = max(pixels.shape[:2]) <= SMALL
     Image.fromarray(pixels).save(out, "PNG", **({"optimize": True} if small else quickly))
     return out.getvalue()
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file that is on the disk whole, or not there, on return."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

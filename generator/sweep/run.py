@@ -6,10 +6,11 @@ import importlib.metadata
 import platform
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from generator.methods import Method
 from generator.models import BaseModel
@@ -54,8 +55,7 @@ def run(
     before anything is drawn.
     """
     facts = checked(base, methods, prompts)
-    identity = {"model": base.id, "steps": base.steps, "guidance": base.guidance, **base.arguments}
-    identity |= {name: value for name, value in facts.items() if name in ("revision", "lora_revision")}
+    identity = identity_of(base, facts)
     around = {"device": "cpu", **facts, "batch_size": batch_size, **software_versions()}
     surroundings = {name: value for name, value in around.items() if name not in identity}
     ids = [method.id for method in methods]
@@ -63,7 +63,7 @@ def run(
         total = len(methods) * len(prompts)
         if len(ledger.done) == total and ledger.finished:
             return Outcome(0, total, flagged(ledger))
-        if not (folder / RUN / "run.json").exists():
+        if not ledger.begun.exists():
             ledger.save()
         (folder / gallery.GALLERY_FILE).unlink(missing_ok=True)
         with Progress(folder / RUN / "log.jsonl", total, len(ledger.done)) as progress:
@@ -72,6 +72,7 @@ def run(
                 progress.say(
                     f"not as when the first pictures were drawn, so they may differ in pixels: {change}"
                 )
+            _warn_of_disk(base, ledger, progress)
             left = list(shards(methods, prompts, batch_size, ledger.done, ledger.methods))
             _draw_missing(base, methods, left, ledger, progress, cluster)
             counts = flagged(ledger)
@@ -99,6 +100,13 @@ def checked(base: BaseModel, methods: Sequence[Method], prompts: Sequence[Prompt
         if method.check:
             method.check(base)
     return base.ready()
+
+
+def identity_of(base: BaseModel, facts: Mapping[str, str]) -> dict[str, Any]:
+    """What stays as it is while a gallery is drawn: the model, which weights it has, how it samples."""
+    pinned = {name: value for name, value in facts.items() if name in ("revision", "lora_revision")}
+    sampled = {"model": base.id, "steps": base.steps, "guidance": base.guidance, **base.arguments}
+    return sampled | pinned
 
 
 def _draw_missing(
@@ -147,6 +155,17 @@ def _sheets(
     except ImportError as error:
         raise SweepError(f"--ray: {error}: pip install 'pairstudy[cluster]'") from error
     return draw_on_ray(base, methods, left, cluster, texts, progress.say)
+
+
+def _warn_of_disk(base: BaseModel, ledger: Ledger, progress: Progress) -> None:
+    """Before anything is drawn: the pixels to come, which no PNG is much larger than, may not all fit."""
+    each = 3 * base.arguments.get("height", 0) * base.arguments.get("width", 0)
+    most, free = (progress.total - progress.done) * each, shutil.disk_usage(ledger.folder).free
+    if most > free:
+        progress.say(
+            f"{ledger.folder}: the pictures to come take up to {most / 1e6:,.1f} MB, {free / 1e6:,.1f} MB "
+            "are free; --dry-run measures how much it will be"
+        )
 
 
 def _room(folder: Path, progress: Progress) -> None:

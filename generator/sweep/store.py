@@ -54,7 +54,7 @@ class Mirrored:
         try:
             self.files, self.root = fsspec.core.url_to_fs(self.url)
             self._fetch()
-        except (OSError, ValueError, ImportError) as error:
+        except Exception as error:  # each kind of store has errors of its own
             raise SweepError(f"{self.url}: cannot be read: {error}") from error
         self.thread.start()
         return self
@@ -101,7 +101,7 @@ class Mirrored:
                         self.copied[name] = state
                 for name, data in late.items():
                     self.files.pipe_file(f"{self.root}/{name}", data)
-            except OSError as error:
+            except Exception as error:  # as in `__enter__`
                 raise SweepError(
                     f"{self.url}: cannot be written: {error}; {self.folder} holds what is not yet there: "
                     "give the same command again"

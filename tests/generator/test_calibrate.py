@@ -140,7 +140,9 @@ def test_too_little_memory_is_told(tiny, tiny_scorers, tmp_path, monkeypatch):
     command = ["calibrate", "--model", "sdxl-turbo", "--scorers", str(tiny_scorers), "--batch-size", "3"]
     result = CliRunner().invoke(cli, [*command, "-o", str(tmp_path / "x.qsched.json")])
     assert result.exit_code == 2 and sizes == [3]
-    assert "out of memory with 3 pictures at once; give a smaller --batch-size" in result.stderr
+    assert (
+        "out of memory with 3 pictures at once; give the same command again with a smaller" in result.stderr
+    )
 
 
 def test_the_plot_of_a_search_is_drawn_and_a_race_begins_at_ptqds_closed_form(tmp_path):

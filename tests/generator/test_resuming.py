@@ -115,6 +115,15 @@ def test_a_disk_that_will_not_suffice_is_told_before_it_is_full(tmp_path, monkey
         small.run(tmp_path / "g")
 
 
+def test_pictures_that_may_not_fit_are_told_before_the_first(tmp_path, monkeypatch, capsys):
+    """7 prompts × 2 methods of 16 × 16 pixels, three bytes each: 10,752."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**9, 10**9, free))
+    base = small.model(arguments={"height": 16, "width": 16})
+    for free, told in ((10_752, 0), (10_751, 1)):
+        small.run(tmp_path / str(free), base=base)
+        assert capsys.readouterr().err.count("the pictures to come take up to 0.0 MB") == told
+
+
 def test_two_runs_do_not_draw_into_one_gallery(tmp_path):
     (tmp_path / "g" / ".run").mkdir(parents=True)
     with (

@@ -94,6 +94,16 @@ def test_a_store_that_cannot_be_reached_is_told(s3, cache):
         small.run(store.folder)
 
 
+def test_a_store_that_asks_who_it_is_is_told(s3, cache, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    s3fs.S3FileSystem.clear_instance_cache()
+    with pytest.raises(sweep.SweepError, match=r"s3://bucket/g: cannot be read: .*credentials"):
+        Mirrored("s3://bucket/g").__enter__()
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 def test_the_command_takes_an_address(s3, cache):
     address = "s3://bucket/cli"
     command = ["run", "--methods", "fp16", "-n", "2", "-o", address]

@@ -66,24 +66,45 @@ def test_a_method_can_be_added_and_the_others_are_not_loaded_again(made, tmp_pat
 # ---------------------------------------------------------------- what a run refuses
 
 
-def test_other_prompts_methods_or_models_or_a_changed_image_stop_the_run(made, tmp_path):
+def planned(folder, methods=small.METHODS, prompts=small.PROMPTS, base=None):
+    return sweep.plan(base or small.model(), methods, prompts, folder, small.BATCH)
+
+
+@pytest.mark.parametrize("run", [small.run, planned])
+def test_other_prompts_methods_or_models_or_a_changed_image_stop_the_run_and_its_plan(made, tmp_path, run):
     with pytest.raises(sweep.SweepError, match="other prompts"):
-        small.run(made, prompts=small.PROMPTS[:2])
+        run(made, prompts=small.PROMPTS[:2])
     with pytest.raises(sweep.SweepError, match="images of 'red', which this run does not make"):
-        small.run(made, methods=small.METHODS[:1])
+        run(made, methods=small.METHODS[:1])
     with pytest.raises(sweep.SweepError, match="begun with model 'noise', not 'other'"):
-        small.run(made, base=small.model("other"))
+        run(made, base=small.model("other"))
+    of_revision = {r: small.model(ready=lambda r=r: {"revision": r}) for r in "ab"}
+    small.run(tmp_path / "two", base=of_revision["a"])
     with pytest.raises(sweep.SweepError, match="begun with revision 'a', not 'b'"):
-        for revision in "ab":
-            small.run(tmp_path / "two", base=small.model(ready=lambda r=revision: {"revision": r}))
+        run(tmp_path / "two", base=of_revision["b"])
     copy = shutil.copytree(made, tmp_path / "copy")
     (copy / "images" / "plain" / "p0.png").write_bytes(b"")
     with pytest.raises(sweep.SweepError, match=r"p0\.png: missing or changed"):
-        small.run(copy)
+        run(copy)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
     with pytest.raises(sweep.SweepError, match="not empty, and not a gallery"):
-        small.run(tmp_path / "full")
+        run(tmp_path / "full")
+
+
+def test_a_gallery_that_does_not_tell_how_it_was_drawn_stops_the_run(made, tmp_path):
+    copy = shutil.copytree(made, tmp_path / "copy")
+    for text, message in {
+        "{": r"run\.json: not what a run writes \(Expecting",
+        "{}": r"run\.json: not what a run writes \('identity'\)",
+        None: r"copy: holds images, but no \.run/run\.json on how they were drawn",
+    }.items():
+        (copy / ".run" / "run.json").unlink()
+        if text:
+            (copy / ".run" / "run.json").write_text(text)
+        with pytest.raises(sweep.SweepError, match=message):
+            small.run(copy)
+    assert small.files(copy) == small.files(made)
 
 
 def test_a_method_that_is_not_what_it_was_stops_the_run(made, tmp_path):
@@ -120,12 +141,20 @@ def test_a_file_that_a_method_lacks_is_told_before_anything_is_drawn(tmp_path):
 # ---------------------------------------------------------------- memory, and pictures that failed
 
 
-def out_of_memory_above(most, monkeypatch):
+def of_a_gpu():
+    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+def of_the_machine():
+    torch.empty(2**50)  # 4 PB
+
+
+def out_of_memory_above(most, monkeypatch, fail=of_a_gpu):
     draw, sizes = sweep.artist.draw, []
 
     def limited(pipeline, base, prompts, conditions):
         if len(prompts) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            fail()
         sizes.append(len(prompts))
         return draw(pipeline, base, prompts, conditions)
 
@@ -133,8 +162,9 @@ def out_of_memory_above(most, monkeypatch):
     return sizes
 
 
-def test_out_of_memory_halves_the_batch_and_says_so(made, tmp_path, monkeypatch, capsys):
-    sizes = out_of_memory_above(2, monkeypatch)
+@pytest.mark.parametrize("fail", [of_a_gpu, of_the_machine])
+def test_out_of_memory_halves_the_batch_and_says_so(made, tmp_path, monkeypatch, capsys, fail):
+    sizes = out_of_memory_above(2, monkeypatch, fail)
     assert small.run(tmp_path / "g", batch_size=7).new == small.TOTAL
     assert sizes == [2, 2, 2, 1] * 2
     assert capsys.readouterr().err.count("out of memory with 7 pictures at once, so 4 now") == 2
@@ -158,6 +188,11 @@ def test_one_picture_that_does_not_fit_is_an_error(tmp_path, monkeypatch):
     out_of_memory_above(0, monkeypatch)
     with pytest.raises(sweep.SweepError, match="plain: out of memory with one picture at a time: CUDA out"):
         small.run(tmp_path / "g")
+
+
+def test_too_little_memory_for_the_model_is_an_error(tmp_path):
+    with pytest.raises(sweep.SweepError, match="plain: out of memory while it was made ready"):
+        small.run(tmp_path / "g", base=small.model(load=of_the_machine))
 
 
 def test_black_pictures_and_what_is_no_number_are_kept_flagged_and_counted(tmp_path):
