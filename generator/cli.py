@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from generator.calibrate_cli import allocate, calibrate, ptqd, train
-from generator.competitors import model_and_methods, model_options
+from generator.competitors import Names, model_and_methods, model_options
 from generator.costs_cli import latency, sizes
 from generator.errors import BadInput, one_line_errors
 from generator.measure_cli import measure
@@ -20,6 +21,7 @@ from generator.terminal import without_chatter
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="pairstudy")
 def cli() -> None:
     """Make galleries: the same prompts and seeds under every method."""
     without_chatter()
@@ -38,7 +40,7 @@ cli.add_command(train)
 
 @cli.command()
 @model_options
-@click.option("--methods", required=True, help="Methods, with commas between them.")
+@click.option("--methods", "names", type=Names(), required=True, help="Methods, with commas between them.")
 @click.option("--prompts", "spec", help="A set or a file, as in generator prompts; default: the model's own.")
 @choosing_options
 @click.option("--batch-size", type=click.IntRange(min=1), default=16, show_default=True)
@@ -56,7 +58,7 @@ def run(
     model: str,
     weights: Path | None,
     calibrated: Path | None,
-    methods: str,
+    names: list[str],
     spec: str | None,
     batch_size: int,
     cluster: str | None,
@@ -68,7 +70,6 @@ def run(
 
     Example: generator run --model shapes --methods fp16,w4a8,qsched-w4a8 -n 48 -o runs/gallery
     """
-    names = list(dict.fromkeys(methods.split(",")))
     base, competitors = model_and_methods(model, names, weights, calibrated)
     spec = spec or base.prompts
     with one_line_errors():
@@ -93,7 +94,8 @@ def run(
         click.echo(f"{method}: {found} of {len(drawn)} images; they stay in the gallery, flagged")
     size = f"{len(competitors)} methods × {len(drawn)} prompts"
     click.echo(f"{output}: {made.new} new images, {size}. Show it with")
-    click.echo(f"  study init STUDY && study ingest {folder} --study STUDY && study serve --study STUDY")
+    ingest = f"study ingest {shlex.quote(str(folder))} --study STUDY"
+    click.echo(f"  study init STUDY && {ingest} && study serve --study STUDY")
 
 
 @cli.command()
@@ -106,7 +108,9 @@ def run(
 @choosing_options
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="Gallery folder.")
 def collect(folders: tuple[str, ...], spec: str | None, output: Path, **options: Any) -> None:
-    """Make a gallery of pictures that deepcompressor, Q-Sched or any other program named by prompt.
+    """Make a gallery of pictures that are there already.
+
+    They are named by prompt, as deepcompressor, Q-Sched or another program does.
 
     \b
     Example:

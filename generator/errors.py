@@ -30,5 +30,7 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (InputError, GalleryError, CoefficientsError, JournalError) as error:
         raise BadInput(" ".join(str(error).split())) from error
+    except OSError as error:  # a folder that cannot be written, a full disk
+        raise BadInput(f"{error.filename}: {error.strerror}" if error.filename else str(error)) from error
     except ModuleNotFoundError as error:
         raise BadInput(f"{error.name} is not installed: pip install 'pairstudy[generate]'") from error

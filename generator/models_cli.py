@@ -13,7 +13,7 @@ from generator.models import ENTRIES, MODELS, file_of, find_entry, find_model
 
 @click.group()
 def models() -> None:
-    """Base models: those that come along, and any that a .toml file describes."""
+    """Show base models, those that come along and your own."""
 
 
 @models.command(name="list")
@@ -40,9 +40,10 @@ def list_models(as_json: bool) -> None:
 @click.option("--weights", type=click.Path(path_type=Path), help="Folder to take the weights from.")
 @click.option("--check", is_flag=True, help="Get the weights and see whether they fit into memory.")
 def show(model: str, weights: Path | None, check: bool) -> None:
-    """Show how a model is described, and with --check whether it could run here.
+    """Show how a model is described, or could run here.
 
-    MODEL is an id, or a .toml file: take one of generator/models as a pattern.
+    MODEL is an id, or a .toml file: take one of generator/models as a pattern. With --check its weights are
+    fetched, and it is told whether they fit into memory.
 
     \b
     Example:
@@ -64,9 +65,10 @@ def show(model: str, weights: Path | None, check: bool) -> None:
     "-o", "--output", type=click.Path(path_type=Path), help="A new file [default: the .toml file itself]."
 )
 def pin(model: str, output: Path | None) -> None:
-    """Ask the hub for the newest commits of a model, and write them into its .toml file.
+    """Write a model's newest commits into its .toml file.
 
-    MODEL is a .toml file; or an id, whose file is copied to --output. The file's name makes the models' ids.
+    The hub is asked for them. MODEL is a .toml file; or an id, whose file is copied to --output. The file's
+    name makes the models' ids.
 
     \b
     Example:

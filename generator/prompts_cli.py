@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from generator.errors import BadInput, one_line_errors
+from generator.files import write_whole
 from generator.prompts.chosen import choosing_options, chosen
 from generator.prompts.errors import PromptError
 from generator.prompts.rules import noise_seed
@@ -22,7 +23,7 @@ from study.gallery import Prompt
 
 @click.group()
 def prompts() -> None:
-    """Prompt sets: what there is, and which of it a gallery would draw.
+    """Show prompt sets, and what a gallery would draw of them.
 
     PROMPTS is the name of a set, SET=FILE for a set's file that lies elsewhere, or any .txt, .csv, .tsv,
     .json, .jsonl, .yaml or .parquet file.
@@ -32,7 +33,9 @@ def prompts() -> None:
 @prompts.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def list_sets(as_json: bool) -> None:
-    """List the sets that have a name, with licence, and whether they are here.
+    """List the sets that have a name.
+
+    Of each the licence is told, and whether it is here.
 
     \b
     Example:
@@ -66,7 +69,9 @@ def _described(prompt_set: PromptSet) -> dict[str, str | None]:
 @click.option("--download", "fetch", is_flag=True, help="Get the set from its publisher first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def show(spec: str, first: int, fetch: bool, as_json: bool, **options: Any) -> None:
-    """Show how many prompts there are, in which categories, how long, and the first of them.
+    """Show how many prompts there are, and of what kind.
+
+    Their categories, their lengths, and the first of them.
 
     \b
     Example:
@@ -104,9 +109,10 @@ def show(spec: str, first: int, fetch: bool, as_json: bool, **options: Any) -> N
 @choosing_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON lines instead of text.")
 def sample(spec: str, as_json: bool, **options: Any) -> None:
-    """Print the prompts that a run would draw, with the seed of their noise.
+    """Print the prompts that a run would draw.
 
-    Categories and filter come first, then the sub-sampling: random.Random(0).shuffle, the first n, sorted.
+    The seed of its noise stands before each. Categories and filter come first, then the sub-sampling:
+    random.Random(0).shuffle, the first n, sorted.
 
     \b
     Example:
@@ -128,7 +134,9 @@ def sample(spec: str, as_json: bool, **options: Any) -> None:
 @choosing_options
 @click.option("-o", "--output", required=True, type=click.Path(path_type=Path), help="The file.")
 def export(spec: str, output: Path, **options: Any) -> None:
-    """Write prompts to a file: .jsonl and .csv with id and category, .yaml as deepcompressor reads it, .txt.
+    """Write prompts to a file.
+
+    .jsonl and .csv have id and category, .yaml is as deepcompressor reads it, .txt has the texts alone.
 
     \b
     Example:
@@ -138,9 +146,7 @@ def export(spec: str, output: Path, **options: Any) -> None:
         raise BadInput(f"-o {output}: unknown kind of file {output.suffix!r}; expected {', '.join(WRITERS)}")
     with one_line_errors():
         written = chosen(spec, **options)
-    text = WRITERS[output.suffix](written)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(text, encoding="utf-8", newline="")
+        write_whole(output, WRITERS[output.suffix](written).encode())
     click.echo(f"{output}: {len(written):,} prompts")
 
 

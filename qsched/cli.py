@@ -56,7 +56,9 @@ def show(file: Path, as_json: bool) -> None:
 @click.argument("pipeline", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
 def apply(file: Path, pipeline: Path, out: Path) -> None:
-    """Copy a saved diffusers PIPELINE with the coefficients in FILE in its scheduler.
+    """Put the coefficients in FILE into a copy of PIPELINE.
+
+    PIPELINE is a folder that diffusers saved; the scheduler of the copy has them.
 
     Example: qsched apply w4a8.qsched.json sdxl-turbo -o sdxl-turbo-qsched
     """

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from click import ClickException
+from click import ClickException, Context
 
 import elo.cli
 import generator.cli
@@ -39,6 +39,15 @@ def test_every_command_has_help_with_an_example(group):
             continue
         assert "Example" in command.help, f"{group} {name}"
         assert f"{group} {name}" in command.help, f"{group} {name}: its example is of another command"
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_lists_of_commands_are_not_cut_short(group):
+    pending = [GROUPS[group]]
+    for command in pending:
+        pending += getattr(command, "commands", {}).values()
+        context = Context(command, info_name=group, terminal_width=80)
+        assert "..." not in command.get_help(context).partition("Commands:")[2], command.name
 
 
 def commands_of(text):

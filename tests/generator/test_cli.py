@@ -7,7 +7,7 @@ from generator.cli import cli
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--methods", "fp17"], "method 'fp17': unknown; expected one of fp16"),
+        (["--methods", "fp16, fp17"], "method 'fp17': unknown; expected one of fp16"),
         (["--model", "sdxl", "--methods", "fp16"], "--model 'sdxl': unknown; see: generator models list"),
         (["--methods", "fp16", "--prompts", "none.txt"], "none.txt: cannot be read"),
         (["--methods", "fp16", "-n", "5000"], "5000 prompts asked for, but the set has 1000"),
@@ -19,3 +19,18 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, arguments, message):
     assert result.exit_code == 2
     assert message in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        (["run", "--methods", "fp16", "-n", "2", "-o", "a-file"], "a-file: Not a directory"),
+        (["run", "--methods", "fp16", "-n", "2", "-o", "a-file", "--dry-run"], "a-file: Not a directory"),
+        (["prompts", "export", "partiprompts", "-o", "a-file/p.csv"], "a-file: File exists"),
+    ],
+)
+def test_a_place_that_cannot_be_written_is_one_line_and_exit_code_2(tmp_path, monkeypatch, command, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a-file").touch()
+    result = CliRunner().invoke(cli, command)
+    assert (result.exit_code, result.stderr) == (2, f"Error: {message}\n")
