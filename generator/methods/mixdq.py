@@ -50,7 +50,7 @@ def restructure(model: nn.Module, run: Callable[[], Any]) -> None:
     """Take the BOS token and the halves of concatenations apart, in place; the output stays what it was.
 
     Raises:
-        ValueError: a text whose first token is not the same in every prompt.
+        MethodError: a text whose first token is not the same in every prompt.
     """
     layers = quantizable(model)
     new: dict[str, nn.Module] = {**split_concatenations(model)}
@@ -70,8 +70,8 @@ def mixdq(
     Bits of a layer that is taken apart stand under its own name, or under the names of its parts.
 
     Raises:
-        ValueError: as `restructure`; bits that do not name exactly the layers there are; a layer that `run`
-            never calls.
+        MethodError: as `restructure`; bits that do not name exactly the layers there are.
+        InputError: a layer that `run` never calls, or whose input is not finite.
     """
     restructure(model, run)
     layers = quantizable(model, keep)
@@ -82,7 +82,7 @@ def mixdq(
             each.pop(whole, None)
             each[name] = bits[whole]
     if differing := sorted(set(each) ^ set(layers)):
-        raise ValueError(f"bits and layers differ in {', '.join(differing[:3])} …")
+        raise MethodError(f"MixDQ: bits and layers differ in {', '.join(differing[:3])} …")
     make = maker(model, layers, run)
     replace(model, {name: make(name, each[name]) for name in layers})
 
@@ -109,7 +109,7 @@ def shared_out(
     whose pictures are at the least `distance` from full precision is taken.
 
     Raises:
-        ValueError: a mean that no split can meet.
+        MethodError: a mean that no split can meet.
     """
     r = sum(sizes[name] for name in content) / sum(sizes[name] for name in quality)
     tried = []
@@ -120,7 +120,7 @@ def shared_out(
             bits = allocate(content, sizes, k * budget) | allocate(quality, sizes, budget)
             tried.append((distance(bits), k, bits))
     if not tried:
-        raise ValueError(f"no split meets a mean of {mean} bits")
+        raise MethodError(f"MixDQ: no split meets a mean of {mean} bits")
     _, k, bits = min(tried, key=lambda outcome: outcome[0])
     return bits, k
 
@@ -244,14 +244,18 @@ def read_allocation(path: Path) -> dict[str, int]:
 
 
 def _first_tokens(model: nn.Module, names: list[str], run: Callable[[], Any]) -> dict[str, Tensor]:
-    """The first text token (in,) that each of the named layers gets, always the same one."""
+    """The first text token (in,) that each of the named layers gets, always the same one; texts of zeros are
+    passed over."""
     seen: dict[str, Tensor] = {}
 
     def look(name: str, x: Tensor) -> None:
-        token = seen.setdefault(name, x[0, 0])
+        tokens = x[x.flatten(1).any(1), 0]
+        if not len(tokens):
+            return
+        token = seen.setdefault(name, tokens[0])
         # Equal but for what batches of other sizes round otherwise.
-        if (x[:, 0] - token).abs().max() > 1e-3 * token.abs().max():
-            raise ValueError(f"the first text token at {name} differs between prompts, so it is no BOS")
+        if (tokens - token).abs().max() > 1e-3 * token.abs().max():
+            raise MethodError(f"MixDQ: the first text token at {name} differs between prompts: it is no BOS")
 
     with watching(model, names, look):
         run()

@@ -15,7 +15,7 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import nn
 
-from generator.methods import Method
+from generator.methods import Method, MethodError
 from generator.models import BaseModel
 from generator.prompts import half_of
 from generator.quantize import Grouped, Weights, quantizable, quantized, replace
@@ -52,12 +52,13 @@ def svdquant(model: nn.Module, run: Callable[[], Any], rank: int, bits: int = 4)
     """Quantize `model` in place; `run` runs it on calibration data.
 
     Raises:
-        ValueError: no layer that the lists name, or one that `run` never calls.
+        MethodError: no layer that the lists name.
+        InputError: one that `run` never calls, or whose input is not finite.
     """
     layers = quantizable(model)
     branched, plain = matching(layers, BRANCHED), matching(layers, PLAIN)
     if not branched:
-        raise ValueError(f"{type(model).__name__} has no attention or feed-forward layer that SVDQuant knows")
+        raise MethodError(f"SVDQuant knows no attention or feed-forward layer of {type(model).__name__}")
     tokens = input_tokens(model, branched, run)
     weights = Weights(bits, GROUP)
     new: dict[str, nn.Module] = {

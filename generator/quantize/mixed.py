@@ -1,6 +1,7 @@
 """Mixed precision: how much each layer suffers from few bits, and the program that shares bits out."""
 
 from collections.abc import Callable, Iterable, Mapping
+from math import log10
 
 import numpy as np
 import torch
@@ -98,6 +99,10 @@ def mean_bits(bits: Mapping[str, int], sizes: Mapping[str, int]) -> float:
 
 
 def sqnr(reference: Tensor, noisy: Tensor) -> float:
-    """Signal to quantization noise, 10 log₁₀(Σ t² / Σ (t − t′)²), in dB; infinite for equal tensors."""
-    noise = (reference - noisy).double().square().sum()
-    return float(10 * torch.log10(reference.double().square().sum() / noise))
+    """Signal to quantization noise, 10 log₁₀(Σ t² / Σ (t − t′)²), in dB.
+
+    144.5 at most, which noise of float32's last place would have: equal tensors, of a layer whose weights are
+    all zero say, get a number that the integer program and a file can take.
+    """
+    signal, noise = (x.double().square().sum() for x in (reference, reference - noisy))
+    return float(10 * torch.log10(signal / noise).clamp(max=48 * log10(2)))

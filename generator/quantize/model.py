@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from torch import nn
 
+from generator.errors import InputError
 from generator.quantize.layers import Acts, Weights, quantized
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -16,7 +17,8 @@ def quantize_model(model: Model, weights: Weights, acts: Acts | None, skip: Sequ
     """Return a copy of `model` whose Linear and Conv2d layers are quantized; `model` stays as it is.
 
     Raises:
-        ValueError: as `quantizable` and `layers.quantized`.
+        InputError: as `quantizable`.
+        ValueError: as `layers.quantized`.
     """
     copied = copy.deepcopy(model)
     layers = quantizable(copied, skip)
@@ -33,7 +35,7 @@ def quantizable(model: nn.Module, skip: Sequence[str] = ()) -> dict[str, nn.Line
     and Conv2d are left alone, since they may compute something else.
 
     Raises:
-        ValueError: a pattern that matches no layer, or no layer left; a model that silently stays in full
+        InputError: a pattern that matches no layer, or no layer left; a model that silently stays in full
             precision is the mistake this guards against.
     """
     layers = {
@@ -43,13 +45,11 @@ def quantizable(model: nn.Module, skip: Sequence[str] = ()) -> dict[str, nn.Line
     }
     for pattern in skip:
         if not matching(layers, [pattern]):
-            raise ValueError(
-                f"skip pattern {pattern!r} matches no Linear or Conv2d of {type(model).__name__}"
-            )
+            raise InputError(f"keep: {pattern!r} matches no Linear or Conv2d of {type(model).__name__}")
     skipped = set(matching(layers, skip))
     chosen = {name: layer for name, layer in layers.items() if name not in skipped}
     if not chosen:
-        raise ValueError(f"{type(model).__name__} has no Linear or Conv2d left to quantize")
+        raise InputError(f"{type(model).__name__} has no Linear or Conv2d left to quantize")
     return chosen
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from generator.errors import InputError
 from generator.quantize.clock import Clock
 from generator.quantize.uniform import asymmetric_grid
 
@@ -36,20 +37,21 @@ def input_tokens(model: nn.Module, names: Sequence[str], run: Callable[[], Any])
     """Tokens (n, in) that arrive at each of the named Linear layers: up to TOKENS of every call, at random.
 
     Which tokens are kept depends on their number alone, so layers with the same input keep the same ones.
+    They lie in main memory, in the model's precision: of FLUX, tens of gigabytes.
 
     Raises:
-        ValueError: a layer that `run` never calls.
+        InputError: a layer that `run` never calls, or whose input is not finite.
     """
     kept: dict[str, list[Tensor]] = {name: [] for name in names}
 
     def look(name: str, x: Tensor) -> None:
         tokens = x.flatten(0, -2)
         chosen = torch.randperm(len(tokens), generator=torch.Generator().manual_seed(0))[:TOKENS]
-        kept[name].append(tokens[chosen.to(x.device)].float())
+        kept[name].append(tokens[chosen.to(x.device)].cpu())
 
     with watching(model, names, look):
         run()
-    return {name: torch.cat(_called(name, tokens)) for name, tokens in kept.items()}
+    return {name: _seen(name, tokens) for name, tokens in kept.items()}
 
 
 @torch.no_grad()
@@ -62,7 +64,8 @@ def input_ranges(
     random, and "mse" is for a grid of `bits`.
 
     Raises:
-        ValueError: a layer that `run` never calls; an unknown rule.
+        InputError: a layer that `run` never calls, or whose input is not finite.
+        ValueError: an unknown rule.
     """
     kept: dict[str, list[Tensor]] = {name: [] for name in names}
 
@@ -75,7 +78,7 @@ def input_ranges(
 
     with watching(model, names, look):
         run()
-    return {name: _range(torch.cat(_called(name, values)), rule, bits) for name, values in kept.items()}
+    return {name: _range(_seen(name, values), rule, bits) for name, values in kept.items()}
 
 
 def _range(values: Tensor, rule: str, bits: int) -> tuple[float, float]:
@@ -92,7 +95,7 @@ def ranges_by_step(
     """As `input_ranges`, for each timestep of `clock`, which watches the model.
 
     Raises:
-        ValueError: a layer that `run` never calls, or not at every timestep.
+        InputError: a layer that `run` does not call at every timestep, or whose input is not finite.
     """
     steps = len(clock.timesteps)
     low = {name: torch.full((steps,), torch.inf) for name in names}
@@ -107,12 +110,20 @@ def ranges_by_step(
     with watching(model, names, look):
         run()
     for name in names:
-        if not low[name].isfinite().all():
-            raise ValueError(f"layer {name!r} is not called at every timestep, so it cannot be calibrated")
+        if (low[name] > high[name]).any():
+            raise InputError(f"layer {name!r} is not called at every timestep, so it cannot be calibrated")
+        _finite(name, high[name] - low[name])
     return {name: list(zip(low[name].tolist(), high[name].tolist(), strict=True)) for name in names}
 
 
-def _called(name: str, seen: list[Tensor]) -> list[Tensor]:
-    if not seen:
-        raise ValueError(f"layer {name!r} is never called, so it cannot be calibrated")
-    return seen
+def _seen(name: str, calls: list[Tensor]) -> Tensor:
+    """What was kept of all calls of a layer."""
+    if not calls:
+        raise InputError(f"layer {name!r} is never called, so it cannot be calibrated")
+    return _finite(name, torch.cat(calls))
+
+
+def _finite(name: str, x: Tensor) -> Tensor:
+    if not x.isfinite().all():
+        raise InputError(f"layer {name!r} gets values that are not finite, so it cannot be calibrated")
+    return x

@@ -13,7 +13,8 @@ class BosLinear(nn.Module):
     """A Linear on text whose first token is the same in every prompt (MixDQ, section 4.1).
 
     That token (BOS) holds outliers some 80 times larger than any other value, and its output is a constant:
-    it is stored, (out,), and `rest` sees the other tokens only.
+    it is stored, (out,), and `rest` sees the other tokens only. A text of zeros, which is what SDXL takes for
+    an empty negative prompt, has no BOS: there the first token's output is that of the second.
     """
 
     first: Tensor
@@ -32,7 +33,9 @@ class BosLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Text (B, T, in) to (B, T, out)."""
-        return torch.cat([self.first.expand(len(x), 1, -1), self.rest(x[:, 1:])], 1)
+        others = self.rest(x[:, 1:])
+        empty = (x[:, :1] == 0).all(-1, keepdim=True)
+        return torch.cat([torch.where(empty, others[:, :1], self.first), others], 1)
 
 
 class SplitConv2d(nn.Module):

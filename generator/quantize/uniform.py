@@ -167,7 +167,7 @@ def _ranged(x: Tensor, dim: int | tuple[int, ...], rule: str, make: Callable[[Te
 def _rounded_up(exact: Tensor) -> Tensor:
     s = exact.half()
     if not torch.isfinite(s).all():
-        raise ValueError("weights that are not finite, or too large, have no fp16 scale")
+        raise ValueError("values that are not finite, or too large, have no fp16 scale")
     # Positive fp16 numbers sort like their bit patterns: adding 1 to the bits gives the next larger number.
     return torch.where(s.float() < exact, (s.view(torch.int16) + 1).view(torch.float16), s)
 

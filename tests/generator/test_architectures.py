@@ -9,6 +9,7 @@ import torch
 from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 from safetensors.torch import save_model
 
+from generator.methods import MethodError
 from generator.methods.mixdq import mixdq, restructure
 from generator.methods.svdquant import svdquant
 from generator.quantize import (
@@ -162,10 +163,21 @@ def test_mixdq_takes_apart_without_changing_anything(families, family):
     assert (first.first.in_channels, first.second.in_channels) == (16, 16)
 
 
+def test_mixdq_takes_the_zeros_of_an_empty_negative_prompt(families):
+    """With guidance SDXL sees every picture twice, once with a text of zeros, which has no BOS."""
+    model, call = families["sdxl"]
+    guided = {**call, "encoder_hidden_states": call["encoder_hidden_states"].clone()}
+    guided["encoder_hidden_states"][0] = 0
+    taken = copy.deepcopy(model)
+    restructure(taken, lambda: output(taken, guided))
+    assert any(isinstance(module, BosLinear) for module in taken.modules())
+    assert distance(model, taken, guided) < 1e-6
+
+
 def test_mixdq_refuses_a_first_token_that_depends_on_the_prompt(families):
     model, call = families["sd15"]
     taken = copy.deepcopy(model)
-    with pytest.raises(ValueError, match="no BOS"):
+    with pytest.raises(MethodError, match="no BOS"):
         restructure(taken, lambda: output(taken, {**call, "encoder_hidden_states": noise(2, 5, 24)}))
 
 
@@ -185,7 +197,7 @@ def test_mixdq_gives_every_layer_its_bits(families):
     mixdq(again, lambda: output(again, call), whole, KEEP["sd15"])
     assert {again.get_submodule(name).weights.bits for name in bits} == {4}
     assert len(whole) < len(bits)
-    with pytest.raises(ValueError, match=r"differ in conv_in"):
+    with pytest.raises(MethodError, match=r"differ in conv_in"):
         mixdq(copy.deepcopy(model), lambda: output(model, call), {**bits, "conv_in": 8}, KEEP["sd15"])
 
 

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from generator.methods import mixdq
+from generator.methods import MethodError, mixdq
 from generator.methods.mixdq import measure_and_allocate, read_allocation, shared_out
 from generator.models import MODELS
 from generator.prompts import shapes_prompts
@@ -28,7 +28,7 @@ def test_the_budget_is_split_where_the_pictures_are_best():
     assert len(tried) > 3 and bits in tried and 0.4 < k <= 1
     assert all(mean_bits(choice, sizes) <= 4 + 1e-6 for choice in tried)
     assert distance(bits) == min(map(distance, list(tried)))
-    with pytest.raises(ValueError, match=r"no split meets a mean of 2\.0"):
+    with pytest.raises(MethodError, match=r"no split meets a mean of 2\.0"):
         shared_out(content, quality, sizes, 2.0, distance)
 
 

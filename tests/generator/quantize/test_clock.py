@@ -8,6 +8,7 @@ if not os.environ.get("CI"):  # in CI a missing torch is a failure
 import torch
 from torch import nn
 
+from generator.errors import InputError
 from generator.quantize import ByStep, QuantConv2d, QuantLinear, Static, Weights
 from generator.quantize.clock import Clock
 from generator.quantize.observe import ranges_by_step
@@ -96,5 +97,7 @@ def test_ranges_are_found_for_each_timestep():
     found = ranges_by_step(model, ["layer"], clock, run)["layer"]
     for step, rows in enumerate(([1], [2, 3, 4], [0])):
         assert found[step] == (float(x[rows].min()), float(x[rows].max()))
-    with pytest.raises(ValueError, match="'layer' is not called at every timestep"):
+    with pytest.raises(InputError, match="'layer' is not called at every timestep"):
         ranges_by_step(model, ["layer"], clock, lambda: model(x, 900))
+    with pytest.raises(InputError, match="'layer' gets values that are not finite"):
+        ranges_by_step(model, ["layer"], clock, lambda: model(x / 0, torch.tensor([900.0, 500.0, 100.0] * 2)))

@@ -64,7 +64,14 @@ def test_more_budget_never_scores_less():
 
 def test_sqnr_by_hand():
     assert sqnr(torch.tensor([3.0, 4.0]), torch.tensor([3.0, 4.5])) == pytest.approx(20.0)  # 25 / 0.25
-    assert sqnr(torch.ones(2), torch.ones(2)) == float("inf")
+
+
+def test_a_layer_that_changes_nothing_gets_the_fewest_bits_the_others_leave():
+    """Equal outputs are at float32's own noise: a number that JSON and the program can take."""
+    still = sqnr(torch.ones(2), torch.ones(2))
+    assert still == pytest.approx(20 * np.log10(2.0**24))
+    scores = {"still": {4: still, 8: still}, "a": {4: 20.0, 8: 40.0}}
+    assert allocate(scores, {"still": 10, "a": 10}, 6) == {"still": 4, "a": 8}
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from generator.errors import InputError
 from generator.quantize import Dynamic, QuantConv2d, QuantLinear, Weights, quantize_model
 
 SKIP = ("conv_in", "conv_out", "time_embedding.*")
@@ -71,9 +72,9 @@ def test_a_shared_layer_stays_shared():
 
 
 def test_nothing_stays_in_full_precision_silently(unet):
-    with pytest.raises(ValueError, match="'conv_inn' matches no"):
+    with pytest.raises(InputError, match="keep: 'conv_inn' matches no"):
         quantize_model(unet, Weights(8), None, ["conv_inn"])
-    with pytest.raises(ValueError, match="left to quantize"):
+    with pytest.raises(InputError, match="left to quantize"):
         quantize_model(unet, Weights(8), None, ["*"])
-    with pytest.raises(ValueError, match="left to quantize"):
+    with pytest.raises(InputError, match="left to quantize"):
         quantize_model(nn.ReLU(), Weights(8), None)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from generator.errors import InputError
 from generator.quantize.observe import VALUES, input_ranges, input_tokens
 
 CALLS = 3
@@ -57,8 +58,10 @@ def test_what_cannot_be_calibrated_is_named(seen):
     with pytest.raises(ValueError, match="rule 'best'"):
         input_ranges(model, ["1"], run, "best")
     for look in (input_ranges, input_tokens):
-        with pytest.raises(ValueError, match="layer '1' is never called"):
+        with pytest.raises(InputError, match="layer '1' is never called"):
             look(model, ["1"], lambda: None)
+        with pytest.raises(InputError, match="layer '1' gets values that are not finite"):
+            look(model, ["1"], lambda: model(torch.full((1, 50), torch.inf)))
 
 
 def test_tokens_are_rows_of_what_arrives(seen):

@@ -60,3 +60,17 @@ def test_the_bos_token_is_exact_whatever_happens_to_the_rest():
     assert torch.equal(bos(text)[:, 0], bos.first.expand(3, -1))
     assert torch.equal(bos(text)[:, 1:], bos.rest(text)[:, 1:])
     assert torch.equal(bos.first, bos.first.half().float())
+
+
+@torch.no_grad()
+def test_a_text_of_zeros_has_no_bos_token():
+    """SDXL's empty negative prompt: the layer gives its bias everywhere, quantized or not."""
+    torch.manual_seed(0)
+    layer, text = nn.Linear(6, 4), torch.randn(3, 5, 6)
+    text[:, 0] = 800 * torch.randn(6)
+    bos = BosLinear.from_float(layer, text[0, 0])
+    text[1] = 0
+    assert torch.allclose(bos(text), layer(text), rtol=2**-10)
+    bos.rest = quantized(layer, Weights(4), Static(8, -3, 2))
+    assert torch.equal(bos(text)[1], layer.bias.expand(5, -1))
+    assert torch.equal(bos(text)[[0, 2], 0], bos.first.expand(2, -1))
