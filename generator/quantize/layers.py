@@ -202,9 +202,12 @@ class _QuantLayer(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Follow `.to(…)`, but keep the scales in fp16: what is stored does not depend on the dtype."""
         scales = {name: buffer for name, buffer in self.named_buffers() if name.endswith("_scale")}
+        before = self.weight.dtype
         super()._apply(fn, recurse)
         for name, scale in scales.items():
             setattr(self, name, scale.to(self.weight.device))
+        if self.weight.dtype != before:  # from bf16 back to float32, nothing is lost
+            self.weight = self.dequantized_weight().to(self.weight.dtype)
         return self
 
     def extra_repr(self) -> str:

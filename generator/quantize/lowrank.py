@@ -41,7 +41,8 @@ def decompose(W: Tensor, X: Tensor, rank: int, weights: Weights, acts: Grouped) 
 
     First λ, among the 39 candidates, each with its branch SVD_r(Ŵ); then the branch is refined by
     L ← SVD_r(Ŵ − Q(R)) for as long as the error falls, up to 100 times. Plain quantization without λ and
-    branch is a candidate too, so that on the calibration tokens the result is never worse than it.
+    branch is a candidate too, so that on the calibration tokens the result is never worse than it. λ and the
+    branch are rounded as they are stored: to bf16 where W is that, else to fp16.
 
     Raises:
         ValueError: tokens that do not fit the weight, or a rank that is not 1 … min(out, in).
@@ -50,7 +51,8 @@ def decompose(W: Tensor, X: Tensor, rank: int, weights: Weights, acts: Grouped) 
         raise ValueError(f"tokens of shape {tuple(X.shape)} do not fit a weight of {tuple(W.shape)}")
     if not 1 <= rank <= min(W.shape):
         raise ValueError(f"rank must be 1 to {min(W.shape)}, not {rank}")
-    W, X = W.detach().float(), X.float()
+    stored = torch.bfloat16 if W.dtype is torch.bfloat16 else torch.float16
+    W, X = W.detach().float(), X.to(W.device).float()
     target = X @ W.T
 
     def attempt(smooth: Tensor, up: Tensor, down: Tensor) -> Decomposition:
@@ -59,33 +61,35 @@ def decompose(W: Tensor, X: Tensor, rank: int, weights: Weights, acts: Grouped) 
         return Decomposition(smooth, down, up, R, float((y - target).square().sum()))
 
     plain = attempt(torch.ones_like(W[0]), W.new_zeros(len(W), rank), W.new_zeros(rank, W.shape[1]))
-    candidates = [attempt(smooth, *truncated_svd(W * smooth, rank)) for smooth in smoothings(W, X)]
+    candidates = [
+        attempt(smooth, *truncated_svd(W * smooth, rank, stored)) for smooth in smoothings(W, X, stored)
+    ]
     best = min(candidates, key=lambda candidate: candidate.error)
     for _ in range(ITERATIONS):
         left = W * best.smooth - _quantized(best.residual, weights, acts).weight
-        better = attempt(best.smooth, *truncated_svd(left, rank))
+        better = attempt(best.smooth, *truncated_svd(left, rank, stored))
         if better.error >= best.error:
             break
         best = better
     return min(plain, best, key=lambda candidate: candidate.error)
 
 
-def smoothings(W: Tensor, X: Tensor) -> list[Tensor]:
-    """The 39 candidates for λ, (in,) each, in fp16 precision; 1 where a channel is all zero."""
+def smoothings(W: Tensor, X: Tensor, stored: torch.dtype) -> list[Tensor]:
+    """The 39 candidates for λ, (in,) each, rounded as they are stored; 1 where a channel is all zero."""
     x, w = X.abs().amax(0), W.abs().amax(0)
     found = []
     for alpha, beta in EXPONENTS:
         smooth = x**alpha / w**beta
         usable = (x > 0) & (w > 0) & (smooth > 1e-4) & (smooth < 6e4)  # what fp16 holds well
-        found.append(torch.where(usable, smooth, 1.0).half().float())
+        found.append(torch.where(usable, smooth, 1.0).to(stored).float())
     return found
 
 
-def truncated_svd(W: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+def truncated_svd(W: Tensor, rank: int, stored: torch.dtype) -> tuple[Tensor, Tensor]:
     """The best approximation L₂ L₁ of W (out, in) of rank r: L₂ (out, r) and L₁ (r, in).
 
     In float64, from the eigenvectors V of WᵀW or U of WWᵀ, whichever is smaller: (W V_r) V_rᵀ = U_r (U_rᵀ W)
-    = U_r S_r V_rᵀ. The factors are rounded to fp16, as they are stored, so the residual can take that up.
+    = U_r S_r V_rᵀ. The factors are rounded as they are stored, so the residual can take that up.
     """
     W = W.double()
     if W.shape[0] >= W.shape[1]:
@@ -94,7 +98,7 @@ def truncated_svd(W: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     else:
         up = torch.linalg.eigh(W @ W.T).eigenvectors[:, -rank:]
         down = up.T @ W
-    return up.half().float(), down.half().float()
+    return up.to(stored).float(), down.to(stored).float()
 
 
 class LowRankLinear(nn.Module):
@@ -147,12 +151,12 @@ def low_rank_layers(
     # The shift is done by LowRankLinear; what the residual gets is not negative already.
     inner = acts if acts.shift is None else replace(acts, shift=0.0)
     W = torch.cat([layer.weight for layer in layers])
-    found = decompose(W, X + shift, min(rank, *W.shape), weights, inner)
+    found = decompose(W, X.float() + shift, min(rank, *W.shape), weights, inner)
     dtype, sizes = W.dtype, [len(layer.weight) for layer in layers]
     entry = Entry(found.smooth.to(dtype), found.down.to(dtype), shift)
     made = []
     for layer, up, R in zip(layers, found.up.split(sizes), found.residual.split(sizes), strict=True):
-        residual = _quantized(R.to(dtype), weights, inner)
+        residual = _quantized(R, weights, inner).to(dtype)
         bias = layer.bias
         if shift:
             effective = (residual.dequantized_weight() + up @ found.down) / found.smooth

@@ -209,6 +209,8 @@ def test_casting_the_model_keeps_what_is_stored():
     for name, value in before.items():
         after = quantized.state_dict()[name]
         assert after.dtype is value.dtype and torch.equal(after, value)
+    quantized.float()
+    assert torch.equal(quantized.weight, quantized.dequantized_weight())
 
 
 def test_loading_other_integers_renews_the_float_weight():

@@ -1,3 +1,4 @@
+import copy
 import os
 
 import pytest
@@ -36,7 +37,7 @@ def error(made, layer, X):
 
 def test_there_are_39_candidates_by_the_formula():
     layer, X = layer_and_tokens(0)
-    found = smoothings(layer.weight.detach(), X)
+    found = smoothings(layer.weight.detach(), X, torch.float16)
     assert len(found) == len(set(EXPONENTS)) == 39
     assert torch.equal(found[0], torch.ones(32))
     x, w = X.abs().amax(0).double().numpy(), layer.weight.detach().abs().amax(0).double().numpy()
@@ -47,18 +48,18 @@ def test_there_are_39_candidates_by_the_formula():
 def test_a_channel_without_values_is_not_smoothed():
     layer, X = layer_and_tokens(0)
     X[:, 5] = 0
-    assert all(smooth[5] == 1 for smooth in smoothings(layer.weight.detach(), X))
+    assert all(smooth[5] == 1 for smooth in smoothings(layer.weight.detach(), X, torch.float16))
 
 
 def test_truncated_svd_leaves_the_small_singular_values():
     """Eckart–Young: the squared error is the sum of the squares of the values left out."""
     W = layer_and_tokens(0)[0].weight.detach()
-    up, down = truncated_svd(W, 3)
+    up, down = truncated_svd(W, 3, torch.float16)
     values = np.linalg.svd(W.double().numpy(), compute_uv=False)
     assert (up.shape, down.shape) == ((24, 3), (3, 32))
     assert np.isclose((W - up @ down).square().sum(), (values[3:] ** 2).sum(), rtol=1e-3)
     assert torch.equal(up, up.half().float())
-    tall, wide = truncated_svd(W.T, 3), truncated_svd(W, 3)
+    tall, wide = truncated_svd(W.T, 3, torch.float16), (up, down)
     assert torch.allclose(tall[0] @ tall[1], (wide[0] @ wide[1]).T, atol=0.05)
 
 
@@ -99,6 +100,23 @@ def test_the_layer_is_its_formula_and_its_error_is_the_one_found():
     y = x @ state["entry.down"].T @ state["up"].T + layer.bias
     y = y + q_x.flatten(1) @ made.residual.dequantized_weight().double().T
     assert torch.allclose(made(X).double(), y, rtol=1e-4, atol=1e-3)
+
+
+@torch.no_grad()
+def test_what_bf16_takes_from_the_branch_stands_in_the_residual():
+    """Large directions, which bf16 (FLUX's) rounds by more than 4 bits take from the rest."""
+    generator = torch.Generator().manual_seed(0)
+    W, X, up, down = (
+        torch.randn(shape, generator=generator) for shape in ((64, 64), (99, 64), (64, 2), (2, 64))
+    )
+    layer, errors = nn.Linear(64, 64, bias=False), []
+    layer.weight.data = (W + 50 * up @ down).bfloat16().float()
+    for dtype in (torch.float32, torch.bfloat16):
+        (made,) = low_rank_layers([copy.deepcopy(layer).to(dtype)], X.to(dtype), 4, W4, A4)
+        branch = made.up.double() @ made.entry.down.double()
+        stored = (made.residual.dequantized_weight() + branch) / made.entry.smooth.double()
+        errors.append(float((stored - layer.weight).square().mean().sqrt()))
+    assert errors[1] < 1.5 * errors[0]
 
 
 @torch.no_grad()
