@@ -19,8 +19,9 @@ def create_app(config: Mapping[str, Any]) -> Flask:
     """Make the application of one study.
 
     config  SECRET_KEY, STUDY (the folder); DATABASE_URL if not SQLite; PROXIES, how many reverse proxies
-            stand in front (0); SENDFILE, which of study.delivery.SENDERS sends pictures (this one). What is
-            asked stands in the database.
+            stand in front (0); SENDFILE, which of study.delivery.SENDERS sends pictures (this one);
+            BOT_CHECK_SECRET, of the service that the protocol names, if any. What is asked stands in the
+            database.
 
     Raises
     ------
@@ -37,6 +38,7 @@ def create_app(config: Mapping[str, Any]) -> Flask:
         MAX_CONTENT_LENGTH=16 * 1024,
         WTF_CSRF_TIME_LIMIT=None,  # a voter may take a long break; the token lives as long as the session
         SENDFILE="",
+        BOT_CHECK_SECRET="",
         WTF_CSRF_SSL_STRICT=False,  # it would ask for the Referer that our Referrer-Policy withholds
     )
     app.config.from_mapping(config)

@@ -43,7 +43,8 @@ CHANNELS = {
     "answers": "what comes back for a vote",
     "timings": "of pictures and votes, in milliseconds",
 }
-DOORS = ("entrances", "consent", "demographics", "completion")  # what comes before and after all pairs
+# What comes before and after all pairs.
+DOORS = ("entrances", "bot_check", "consent", "demographics", "completion")
 SIDES = ("left", "right")
 # What a browser or an adversary may send with a second request, to learn whether the picture is the same.
 CONDITIONS = {

@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from study.schema import Decision, Event, table
+from study.schema import Decision, Event, Voter, table
 from study.store import Store
 
 START = ""  # what stands before the first link
@@ -104,8 +104,10 @@ def decision_hash(decision: Decision) -> str:
     return digest({name: getattr(decision, name) for name in ("seq", "decision", "at", "body", "previous")})
 
 
-def record(db: Connection, voter: Held, trial_id: str, event: str, at: float, body: Mapping[str, Any]) -> int:
-    """Append an event to the chain of a voter who is held; returns its id."""
+def record(
+    db: Connection, voter: Held | Voter, trial_id: str | None, event: str, at: float, body: Mapping[str, Any]
+) -> int:
+    """Append an event to the chain of a voter who is held, or just made; returns its id."""
     voter.seq += 1
     row = {
         "voter_id": voter.id,

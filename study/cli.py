@@ -8,7 +8,7 @@ import click
 from sqlalchemy import select
 
 from study.command import one_line_errors, opened, study_option
-from study.config import STUDY_FILE, ConfigError
+from study.config import STUDY_FILE, ConfigError, Protocol
 from study.invite_cli import invite
 from study.protocols import Version, count_cells, must_be_open, open_protocol
 from study.schema import GalleryRow
@@ -172,6 +172,7 @@ def serve(folder: Path, host: str, port: int, workers: int, proxies: int) -> Non
             "DATABASE_URL": os.environ.get("DATABASE_URL"),
             "PROXIES": proxies,
             "SENDFILE": _sendfile(),
+            "BOT_CHECK_SECRET": _bot_check_secret(protocol),
         }
         bound = if_it_fails.enter_context(listen(host, port))
         version = must_be_open(store, protocol)
@@ -257,6 +258,17 @@ def _sendfile() -> str:
     if sender not in SENDERS:
         raise ConfigError(f"SENDFILE: found {sender!r}, expected nginx, apache or nothing")
     return sender
+
+
+def _bot_check_secret(protocol: Protocol) -> str:
+    """BOT_CHECK_SECRET: what proves to the service of a bot check that it is us who ask."""
+    secret = os.environ.get("BOT_CHECK_SECRET", "")
+    if protocol.bot_check.service and not secret:
+        raise ConfigError(
+            f"BOT_CHECK_SECRET: found nothing in the environment; [bot_check] in {STUDY_FILE} names "
+            f"{protocol.bot_check.service}, which asks for the secret that goes with the site key"
+        )
+    return secret
 
 
 if __name__ == "__main__":

@@ -140,6 +140,22 @@ class Entrances(_Table):
         return self
 
 
+class BotCheck(_Table):
+    """The service that tells people from programs, asked about each person who joins; "": none.
+
+    The secret that goes with the site key stands in the environment: BOT_CHECK_SECRET.
+    """
+
+    service: Literal["", "turnstile", "hcaptcha", "recaptcha"] = ""
+    site_key: str = Field(default="", max_length=200, pattern=r"\A[A-Za-z0-9_-]*\z")
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if bool(self.service) != bool(self.site_key):
+            raise ValueError("service and site_key need each other")
+        return self
+
+
 class Breaks(_Table):
     """A pause offered after every so many trials (0: none), with a text (Markdown)."""
 
@@ -240,6 +256,7 @@ class Protocol(_Table):
     quality: Quality = Quality()
     page: Page = Page()
     entrances: Entrances = Entrances()
+    bot_check: BotCheck = BotCheck()
     breaks: Breaks = Breaks()
     consent: Consent = Consent()
     completion: Completion = Completion()

@@ -18,6 +18,7 @@ EVIDENCE = (
     "vote_id", "study", "trial_id", "judge", "model_a", "model_b", "winner", "question", "prompt_id",
     "category", "prompt", "image_a", "image_b", "served_a", "served_b", "tstamp", "rt_ms", "kind",
     "repeat_of", "late", "supersedes", "source", "display", "protocol", "expected",
+    "bot_check",
 )  # fmt: skip
 
 # The settings of a rating table that `elo.compute` takes back as they are.

@@ -5,14 +5,15 @@ The pages in their order; each sends people who do not belong there to where the
 
 import time
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from flask import Blueprint, abort, redirect, render_template, request, session, url_for
+from flask import Blueprint, abort, current_app, g, redirect, render_template, request, session, url_for
 from flask_babel import gettext as _
 from werkzeug.wrappers import Response as AnyResponse
 
 from study import visitor
 from study.ballot import current
+from study.bot_check import SERVICES, check
 from study.config import Protocol
 from study.gate import CLOSED, ShutError, must_admit, must_go_on
 from study.invitations import NoEntryError, admits
@@ -107,6 +108,8 @@ def _welcome(
 ) -> str:
     """The welcome page; `answered` trials of a voter who goes on, None before that."""
     arrival = Arrival("mturk") if preview else visitor.arrival()
+    consent_next = person is None and protocol.consent.asked
+    joins = person is None and not consent_next and not preview
     return render_template(
         "welcome.html",
         protocol=spoken(protocol),
@@ -114,7 +117,8 @@ def _welcome(
         minutes=max(1, round(total * SECONDS_A_PAIR / 60)),
         preview=preview,
         source=person.source if person else arrival.source if arrival else "link",
-        consent_next=person is None and protocol.consent.asked,
+        consent_next=consent_next,
+        bot_check=_widget(protocol) if joins else None,
         told_later=_told_later(protocol),
         answered=answered,
         withdrawal=visitor.withdrawal_address(person) if person else None,
@@ -174,8 +178,21 @@ def consent() -> Page:
 
 def _consent(version: Version, missing: str = "") -> str:
     return render_template(
-        "consent.html", protocol=spoken(version.protocol), protocol_hash=version.hash, missing=missing
+        "consent.html",
+        protocol=spoken(version.protocol),
+        protocol_hash=version.hash,
+        bot_check=_widget(version.protocol),
+        missing=missing,
     )
+
+
+def _widget(protocol: Protocol) -> dict[str, Any] | None:
+    """What a page shows with the form by which somebody joins; that page's policy lets the service in."""
+    service = SERVICES.get(protocol.bot_check.service)
+    if service is None:
+        return None
+    g.bot_check = service
+    return {"service": service, "site_key": protocol.bot_check.site_key}
 
 
 @bp.post("/start")
@@ -195,7 +212,8 @@ def start() -> Page:
                 return _consent(version, missing), 400
             consented = time.time()
         _must_have_pairs(version)
-        person = join(study(), secret_key(), visitor.joining(version.hash, consented))
+        found = check(version.protocol.bot_check, current_app.config["BOT_CHECK_SECRET"], request.form)
+        person = join(study(), secret_key(), visitor.joining(version.hash, consented, found))
         visitor.remember(person)
     return _onward(person)
 

@@ -234,6 +234,7 @@ OURS = Layout("ours", "one row a vote, never aggregated", {
     "display": ("json", "how the pair was shown: pixel ratio, scale, window, arrangement"),
     "protocol": ("text", "hash of the protocol that the vote was given under"),
     "expected": ("text", "of a gold or practice pair: the side of the clean image, `model_a` or `model_b`"),
+    "bot_check": ("text", "what a bot check said of the judge: `verified`, `failed`, `unverified`; or none"),
     "flags": ("text", "signs that the judge did not look, with semicolons between; they exclude nobody"),
 }, _as_they_are)
 

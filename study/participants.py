@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from study.chain import record
 from study.config import Protocol
 from study.invitations import NoEntryError, use
 from study.platforms import Arrival
@@ -32,12 +33,14 @@ class Joining:
     person_id  chosen beforehand, so that a form that is sent twice makes one person
     protocol   hash of the version whose texts they read
     consented  unix seconds; None if the study asks for no consent
+    bot_check  what `study.bot_check.check` found; None if the study has no such check
     """
 
     person_id: str
     arrival: Arrival
     protocol: str
     consented: float | None = None
+    bot_check: Mapping[str, str] | None = None
 
 
 def trials_for_one(store: Store) -> int:
@@ -124,6 +127,7 @@ def _join(session: Session, secret_key: str, joining: Joining) -> Person:
         invitation=arrival.invitation,
         protocol=joining.protocol,
         consented=joining.consented,
+        bot_check=dict(joining.bot_check) if joining.bot_check else None,
         asked=False,
         screened_out=False,
         voter_id=None,
@@ -191,11 +195,14 @@ def enrol(store: Store, secret_key: str, person_id: str) -> Voter | None:
             seq=0,
             head="",
             source=person.source,
+            bot_check=person.bot_check["verdict"] if person.bot_check else None,
             created=time.time(),
             withdrawn=None,
         )
         session.add(voter)
         session.flush()
+        if person.bot_check:
+            record(session.connection(), voter, None, "checked", voter.created, person.bot_check)
         person.voter_id = voter.id
     return voter
 

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from study.gate import standing
 from study.protocols import Version, newest
-from study.schema import WAITING, Assignment, PromptRow, Quota, Report, Vote, Voter
+from study.schema import VERDICTS, WAITING, Assignment, PromptRow, Quota, Report, Vote, Voter
 
 HOUR, DAY = 3600.0, 86400.0
 K = TypeVar("K", bound=Hashable)
@@ -54,6 +54,7 @@ class Progress:
     leases    trials that are before somebody's eyes, or soon
     reports   on images, that the researcher has not seen
     per_hour  trials answered in the last hour, and in the last 24 hours by hour
+    bot_checks  verdict → voters of whom it was said; empty if of none
     """
 
     version: Version | None
@@ -66,6 +67,7 @@ class Progress:
     leases: int
     reports: int
     per_hour: tuple[float, float]
+    bot_checks: dict[str, int]
 
     def total(self, category: str | None = None) -> Fill:
         """Everything together, or one category."""
@@ -119,6 +121,7 @@ def progress(session: Session, now: float | None = None) -> Progress:
         leases=session.scalar(select(func.count()).where(Assignment.expires >= now)) or 0,
         reports=session.scalar(select(func.count()).where(Report.seen.is_(None))) or 0,
         per_hour=_pace(session, version, now) if version else (0, 0),
+        bot_checks=_bot_checks(session),
     )
 
 
@@ -145,6 +148,12 @@ def _finished(session: Session) -> int:
     opened = select(Assignment.voter_id).where(Assignment.voter_id == Voter.id, Assignment.state.in_(WAITING))
     done = select(func.count()).where(Voter.given >= Voter.trials, ~opened.exists())
     return session.scalar(done) or 0
+
+
+def _bot_checks(session: Session) -> dict[str, int]:
+    said = select(Voter.bot_check, func.count()).where(Voter.bot_check.is_not(None)).group_by(Voter.bot_check)
+    found = {row[0]: row[1] for row in session.execute(said)}
+    return {verdict: found.get(verdict, 0) for verdict in VERDICTS} if found else {}
 
 
 def _pace(session: Session, version: Version, now: float) -> tuple[float, float]:

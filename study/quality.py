@@ -1,5 +1,7 @@
 """Signs that a voter did not look: computed from the votes, by the thresholds of their protocol.
 
+What a bot check said when they joined is one more, unless it said that they are a person.
+
 A flag excludes nobody. It is shown, and whoever runs the study decides by `study exclude`, with a reason.
 """
 
@@ -18,17 +20,18 @@ from study.config import Quality
 from study.protocols import protocol_of
 from study.schema import Assignment, Vote, Voter
 
-FLAGS = ("too_fast", "failed_golds", "inconsistent", "one_side", "rhythm", "hidden")
+BOT_CHECKS = {"failed": "bot_check_failed", "unverified": "bot_check_unverified"}  # verdict → flag
+FLAGS = ("too_fast", "failed_golds", "inconsistent", "one_side", "rhythm", "hidden", *BOT_CHECKS.values())
 COUNTED = ("main", "repeat", "gold", "null", "noise_floor")  # all but practice
 
 
 @dataclass(frozen=True)
 class Flag:
-    """One sign: the value found, and the limit that it passed."""
+    """One sign: the value found, and the limit that it passed; a bot check has neither."""
 
     name: str
-    value: float
-    limit: float
+    value: float | None = None
+    limit: float | None = None
 
 
 @dataclass
@@ -47,6 +50,7 @@ class Answers:
     right: int = 0
     golds: list[bool] = field(default_factory=list)  # whether the clean image won
     repeats: list[bool] = field(default_factory=list)  # whether the same image won again
+    bot_check: str | None = None  # its verdict
 
 
 def voter_flags(session: Session) -> dict[str, list[Flag]]:
@@ -83,6 +87,8 @@ def flags_of(answers: Answers, limits: Quality) -> list[Flag]:
     if len(answers.key_times) >= limits.answers:
         low, median, high = quantiles(answers.key_times, n=4)
         flag("rhythm", (high - low) / max(median, 1), limits.rhythm, above=False)
+    if answers.bot_check in BOT_CHECKS:
+        flags.append(Flag(BOT_CHECKS[answers.bot_check]))
     return flags
 
 
@@ -99,7 +105,7 @@ def answers_by_voter(session: Session, among: Collection[str] | None = None) -> 
     """
     asked = (
         select(
-            Voter.id, Voter.judge, Voter.protocol, Assignment.trial_id, Assignment.kind,
+            Voter.id, Voter.judge, Voter.protocol, Voter.bot_check, Assignment.trial_id, Assignment.kind,
             Assignment.first_left, Assignment.repeat_of, Vote.question, Vote.winner, Vote.rt_ms, Vote.display,
         )
         .join(Assignment, Assignment.voter_id == Voter.id)
@@ -117,7 +123,7 @@ def answers_by_voter(session: Session, among: Collection[str] | None = None) -> 
 
 def gather(rows: list[Any]) -> Answers:
     """The answers of one voter, from rows of votes with their assignments, in order."""
-    answers = Answers()
+    answers = Answers(bot_check=rows[0].bot_check)
     preferred: dict[tuple[str, str], str] = {}
     seen: set[str] = set()
     for row in rows:

@@ -33,13 +33,14 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 WINNERS = ("model_a", "model_b", "tie", "tie (bothbad)")
 KINDS = ("main", "repeat", "gold", "null", "noise_floor", "practice")
 CELL_KINDS = ("main", "gold", "null", "noise_floor", "practice")
-EVENTS = ("assigned", "renewed", "voted", "undone", "skipped", "reported")
+EVENTS = ("checked", "assigned", "renewed", "voted", "undone", "skipped", "reported")
 DECISIONS = ("opened", "excluded", "lifted", "paused", "resumed", "closed")
 STATES = ("open", "voted", "reopened", "skipped", "reported")
 WAITING = ("open", "reopened")  # the states in which a trial waits for its vote
 VARIANTS = ("", "jpeg", "blur")
 EXCLUDABLE = ("judge", "vote", "prompt")
 SIDES = ("left", "right")
+VERDICTS = ("verified", "failed", "unverified")  # of a bot check
 ENTRANCES = ("link", "invitation", "prolific", "mturk", "kiosk")
 
 # fmt: off
@@ -47,7 +48,7 @@ VOTE_COLUMNS = (
     "vote_id", "study", "trial_id", "judge", "model_a", "model_b", "winner", "question",
     "prompt_id", "category", "prompt", "image_a", "image_b", "served_a", "served_b", "tstamp",
     "rt_ms", "kind", "repeat_of", "condition", "late", "supersedes", "source", "excluded",
-    "exclude_reason", "display", "protocol", "expected",
+    "exclude_reason", "display", "protocol", "expected", "bot_check",
 )
 # fmt: on
 
@@ -202,13 +203,15 @@ class Voter(Base):
     """One pseudonymous voter: the protocol they came under, their trials, and the end of their chain.
 
     `trials` are asked of them, practice included; `given` of these were handed out. `seq` events stand in
-    their chain, and `head` is the hash of the last one. `withdrawn`: when the person withdrew.
+    their chain, and `head` is the hash of the last one. `bot_check`: its verdict, where the study has one.
+    `withdrawn`: when the person withdrew.
     """
 
     __tablename__ = "voters"
     __table_args__ = (
         CheckConstraint("trials >= 1", name="trials"),
         CheckConstraint("given >= 0", name="given"),
+        one_of("bot_check", VERDICTS),
     )
     id: Mapped[str] = mapped_column(String(32), primary_key=True)
     judge: Mapped[str] = mapped_column(String(32), unique=True)
@@ -218,6 +221,7 @@ class Voter(Base):
     seq: Mapped[int] = mapped_column(Integer, default=0)
     head: Mapped[str] = mapped_column(String(64), default="")
     source: Mapped[str] = mapped_column(Text)
+    bot_check: Mapped[str | None] = mapped_column(String(16))
     created: Mapped[float] = mapped_column(Float)
     withdrawn: Mapped[float | None] = mapped_column(Float)
 
@@ -256,15 +260,20 @@ class Assignment(Base):
 class Event(Base):
     """What happened, never changed (triggers refuse UPDATE and DELETE), and the hash of the event before it.
 
-    `seq` counts the events of one voter from 1: voters do not wait for each other.
+    `seq` counts the events of one voter from 1: voters do not wait for each other. What a bot check said,
+    `checked`, comes before there is a trial.
     """
 
     __tablename__ = "events"
-    __table_args__ = (UniqueConstraint("voter_id", "seq"), one_of("event", EVENTS))
+    __table_args__ = (
+        UniqueConstraint("voter_id", "seq"),
+        CheckConstraint("(event = 'checked') = (trial_id IS NULL)", name="trial_id"),
+        one_of("event", EVENTS),
+    )
     id: Mapped[int] = mapped_column(RowId, primary_key=True)
     voter_id: Mapped[str] = mapped_column(ForeignKey("voters.id"))
     seq: Mapped[int] = mapped_column(Integer)
-    trial_id: Mapped[str] = mapped_column(String(32), index=True)
+    trial_id: Mapped[str | None] = mapped_column(String(32), index=True)
     event: Mapped[str] = mapped_column(String(16))
     at: Mapped[float] = mapped_column(Float)
     body: Mapped[dict[str, Any]] = mapped_column(JSON)
@@ -361,6 +370,7 @@ class Person(Base):
 
     `key` is random, and the voter's pseudonym is made of it. `platform_id` takes part once; `received` is
     all that the platform sent, as it sent it. `consented` to the texts of `protocol`, at that moment.
+    `bot_check` is what `study.bot_check` found, until the voter's chain has it.
     `asked`: was shown the questions about themselves. Without a `voter_id` they have not got to the pairs.
     """
 
@@ -374,6 +384,7 @@ class Person(Base):
     invitation: Mapped[int | None] = mapped_column(ForeignKey("invitations.id"))
     protocol: Mapped[str] = mapped_column(ForeignKey("protocols.hash"))
     consented: Mapped[float | None] = mapped_column(Float)
+    bot_check: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     asked: Mapped[bool] = mapped_column(Boolean, default=False)
     screened_out: Mapped[bool] = mapped_column(Boolean, default=False)
     voter_id: Mapped[str | None] = mapped_column(ForeignKey("voters.id"), unique=True)

@@ -6,13 +6,14 @@ workers somebody may get through N times as often as it says here. Addresses are
 
 from ipaddress import IPv6Address, ip_address
 
-from flask import Flask, Response, abort, request, session
+from flask import Flask, Response, abort, g, request, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
 from flask_wtf.csrf import CSRFProtect
 from limits import parse
 from limits.strategies import FixedWindowRateLimiter
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from study.bot_check import Service
 from study.platforms import MTURK_FORMS, MTURK_FRAMES
 from study.visitor import open_protocol
 from study.windows import Windows
@@ -29,16 +30,22 @@ DIRECTIVES = {
     "base-uri": "'none'",
     "frame-ancestors": "'none'",
 }
-POLICY = "; ".join(f"{name} {allowed}" for name, allowed in DIRECTIVES.items())
 # Of a study that lets people in from MTurk, which shows it in a frame and takes the last page's form.
-MTURK_POLICY = "; ".join(
-    f"{name} {allowed}"
-    for name, allowed in {
-        **DIRECTIVES,
-        "form-action": " ".join(("'self'", *MTURK_FORMS)),
-        "frame-ancestors": " ".join(MTURK_FRAMES),
-    }.items()
-)
+MTURK = {
+    "form-action": " ".join(("'self'", *MTURK_FORMS)),
+    "frame-ancestors": " ".join(MTURK_FRAMES),
+}
+
+
+def policy(framed: bool = False, bot_check: Service | None = None) -> str:
+    """The Content-Security-Policy of a page, which MTurk frames, or which shows the widget of a bot check."""
+    directives = DIRECTIVES | MTURK if framed else dict(DIRECTIVES)
+    for name, sources in bot_check.policy.items() if bot_check else ():
+        directives[name] = f"{directives.get(name, '')} {sources}".strip()
+    return "; ".join(f"{name} {allowed}" for name, allowed in directives.items())
+
+
+POLICY = policy()
 HEADERS = {
     "Content-Security-Policy": POLICY,
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
@@ -158,8 +165,8 @@ def _framed() -> bool:
 
 def _send_headers(response: Response) -> Response:
     response.headers.update(HEADERS)
-    if response.mimetype == "text/html" and _framed():
-        response.headers["Content-Security-Policy"] = MTURK_POLICY
+    if response.mimetype == "text/html":
+        response.headers["Content-Security-Policy"] = policy(_framed(), g.get("bot_check"))
     if request.is_secure:
         response.headers["Strict-Transport-Security"] = HTTPS_FOR
     if "Cache-Control" not in response.headers:

@@ -72,6 +72,10 @@ prolific = true
 mturk = false
 kiosk = false               # one device, person after person
 
+[bot_check]                 # docs/deploy.md; the secret is BOT_CHECK_SECRET in the environment
+service = ""                # "turnstile", "hcaptcha" or "recaptcha"
+site_key = ""
+
 [consent]                   # a page before everything else, if there is a text or an age
 text = ""                   # Markdown; \"\"\" may hold several lines
 age = 0                     # 18: voters must say that they are 18 or older

@@ -27,6 +27,7 @@ def status(session: Session) -> dict[str, Any]:
         "finished": found.finished,
         "leases": found.leases,
         "reports": found.reports,
+        "bot_checks": found.bot_checks,
         "votes_last_hour": found.per_hour[0],
         "votes_an_hour_over_24_hours": found.per_hour[1],
         "hours_left": found.hours_left,
@@ -61,6 +62,9 @@ def status_lines(told: dict[str, Any]) -> Iterator[str]:
     yield f"leases      {told_number(told['leases'])} open"
     if told["reports"]:
         yield f"reports     {told_number(told['reports'])} not seen"
+    if told["bot_checks"]:
+        said = ", ".join(f"{told_number(number)} {verdict}" for verdict, number in told["bot_checks"].items())
+        yield f"bot check   {said}"
     yield f"sides       first method left in {given['first_left']} of {given['given']} trials"
     yield f"            in one quota they differ by {given['worst_quota']} at most"
     for name in ("pairs", "categories"):
@@ -73,7 +77,11 @@ def status_lines(told: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield "flagged (value found, limit)"
         for judge, flags in told["flags"].items():
-            yield f"  {judge}  " + ", ".join(f"{f['name']} {f['value']:g} ({f['limit']:g})" for f in flags)
+            yield f"  {judge}  " + ", ".join(map(_flag, flags))
+
+
+def _flag(flag: dict[str, Any]) -> str:
+    return flag["name"] if flag["value"] is None else f"{flag['name']} {flag['value']:g} ({flag['limit']:g})"
 
 
 def _of(record: dict[str, int]) -> str:

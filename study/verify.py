@@ -45,11 +45,12 @@ class VerifyError(Exception):
 
 @dataclass
 class Rebuilt:
-    """What the events of one voter say: their trials, their votes, and what they reported."""
+    """What the events of one voter say: their trials, their votes, what they reported, a bot check."""
 
     trials: dict[str, dict[str, Any]] = field(default_factory=dict)
     votes: dict[str, dict[str, Any]] = field(default_factory=dict)
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    bot_check: str | None = None
 
 
 def verify(store: Store, gallery: Path | None = None) -> list[str]:
@@ -126,6 +127,7 @@ def _events(session: Session) -> Iterator[str]:
         _walk(voter, theirs)
         heads.append([voter.id, voter.head])
         rebuilt = _rebuild(session, voter, theirs, cells)
+        _same(f"voter {voter.id}", voter, {"bot_check": rebuilt.bot_check})
         _compare_trials(session, voter, rebuilt)
         _compare_votes(session, voter, rebuilt, theirs)
         _compare_reports(session, voter, rebuilt)
@@ -152,6 +154,9 @@ def _rebuild(session: Session, voter: Voter, events: Iterable[Event], cells: dic
     built = Rebuilt()
     for event in events:
         body, place = event.body, f"voter {voter.id}, event {event.seq}"
+        if event.trial_id is None:  # checked, before there was a trial
+            built.bot_check = body["verdict"]
+            continue
         if event.event == "assigned":
             cell = cells.get(body["cell"])
             if cell is None or {body["left"], body["right"]} != {cell.image_1, cell.image_2}:

@@ -9,6 +9,7 @@ withdrawn   somebody who withdrew here; nothing leads from this cookie to what t
 
 import hashlib
 import secrets
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from flask import current_app, g, session, url_for
@@ -83,11 +84,11 @@ def arrival() -> Arrival | None:
     return Arrival(**came) if came else None
 
 
-def joining(protocol: str, consented: float | None) -> Joining:
+def joining(protocol: str, consented: float | None, bot_check: Mapping[str, str] | None) -> Joining:
     """What makes a person of whoever arrived."""
     came = arrival()
     assert came is not None  # noqa: S101 - `arrive` was called
-    return Joining(session["arrival"]["id"], came, protocol, consented)
+    return Joining(session["arrival"]["id"], came, protocol, consented, bot_check)
 
 
 def return_address(person: Person) -> str:

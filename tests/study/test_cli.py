@@ -39,6 +39,7 @@ def refused(*arguments: object, **environment: str) -> str:
 def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.delenv("SECRET_KEY", raising=False)
+    monkeypatch.delenv("BOT_CHECK_SECRET", raising=False)
 
 
 @pytest.fixture
@@ -170,6 +171,14 @@ def test_serve_refuses_a_missing_or_short_key(made: Path) -> None:
     line = refused("serve", "--study", made, SECRET_KEY="long enough for this", SENDFILE="x")  # noqa: S106
     assert "SENDFILE: found 'x', expected nginx, apache or nothing" in line
     assert "SECRET_KEY: found 5" in refused("serve", "--study", made, "--port", 0, SECRET_KEY="short")  # noqa: S106
+
+
+def test_serve_refuses_a_bot_check_without_its_secret(made: Path) -> None:
+    text = (made / "study.toml").read_text().replace('service = ""', 'service = "hcaptcha"')
+    (made / "study.toml").write_text(text.replace('site_key = ""', 'site_key = "a-key"'))
+    line = refused("serve", "--study", made, "--port", 0)
+    assert "BOT_CHECK_SECRET: found nothing in the environment" in line
+    assert "hcaptcha" in line
 
 
 @pytest.mark.parametrize("options", [("--host", "0.0.0.0"), ("--proxies", 1), ("--host", "192.0.2.7")])  # noqa: S104

@@ -19,14 +19,14 @@ from study.schema import Base
 from study.store import Store, StoreError, check_ready, migrate, open_store
 from study.verify import verify
 
-FIRST = "20261121"
+FIRST = "20261122"
 # A later revision, as a release may bring it: a column that is filled from the votes that are there.
 SECOND = """
 import sqlalchemy as sa
 from alembic import op
 
 revision = "20991231"
-down_revision = "20261121"
+down_revision = "20261122"
 
 
 def upgrade():

@@ -13,7 +13,7 @@ from study.config import Checks, Protocol, Quality
 from study.ingest import ingest
 from study.participants import add_voter
 from study.protocols import open_protocol
-from study.quality import FLAGS, Answers, binomial_p, flags_of, voter_flags
+from study.quality import BOT_CHECKS, FLAGS, Answers, binomial_p, flags_of, voter_flags
 from study.schema import Assignment, Cell
 from study.store import Store, migrate, open_store
 
@@ -42,6 +42,9 @@ def names(**answers: Any) -> list[str]:
         ({"left": 14, "right": 0}, ["one_side"]),
         ({"left": 8, "right": 0}, []),
         ({"key_times": [1000, 1001, 1000, 999, 1002, 1000, 1001, 1000]}, ["rhythm"]),
+        ({"bot_check": "verified"}, []),
+        ({"bot_check": "failed"}, ["bot_check_failed"]),
+        ({"bot_check": "unverified"}, ["bot_check_unverified"]),
     ],
 )
 def test_flags(answers: dict[str, Any], flagged: list[str]) -> None:
@@ -81,7 +84,7 @@ def test_flags_of_whole_sessions(build_gallery: Callable[..., Path], tmp_path: P
         found = {judge: {flag.name for flag in flags} for judge, flags in voter_flags(session).items()}
     store.close()
     assert judges["honest"] not in found
-    for name in FLAGS:
+    for name in set(FLAGS) - set(BOT_CHECKS.values()):  # what those need is in test_bot_check.py
         assert name in found[judges[name]], name
         if name not in ("one_side",):  # who always answers left fails golds and repeats as well
             assert found[judges[name]] == {name}

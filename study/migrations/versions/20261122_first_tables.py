@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "20261121"
+revision = "20261122"
 down_revision = None
 branch_labels = None
 depends_on = None
@@ -61,7 +61,8 @@ SELECT
     votes.display AS display,
     assignments.protocol AS protocol,
     CASE WHEN assignments.kind IN ('gold', 'practice')
-         THEN CASE WHEN assignments.first_left THEN 'model_a' ELSE 'model_b' END END AS expected
+         THEN CASE WHEN assignments.first_left THEN 'model_a' ELSE 'model_b' END END AS expected,
+    voters.bot_check AS bot_check
 FROM votes
 JOIN assignments ON assignments.trial_id = votes.trial_id
 JOIN voters ON voters.id = assignments.voter_id
@@ -233,10 +234,12 @@ def _make_voters() -> None:
         sa.Column("seq", sa.Integer(), nullable=False),
         sa.Column("head", sa.String(length=64), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("bot_check", sa.String(length=16), nullable=True),
         sa.Column("created", sa.Float(), nullable=False),
         sa.Column("withdrawn", sa.Float(), nullable=True),
         sa.CheckConstraint("trials >= 1", name="trials"),
         sa.CheckConstraint("given >= 0", name="given"),
+        sa.CheckConstraint("bot_check IN ('verified', 'failed', 'unverified')", name="bot_check"),
         sa.ForeignKeyConstraint(["protocol"], ["protocols.hash"]),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("judge"),
@@ -246,15 +249,16 @@ def _make_voters() -> None:
         sa.Column("id", ROW_ID, nullable=False),
         sa.Column("voter_id", sa.String(length=32), nullable=False),
         sa.Column("seq", sa.Integer(), nullable=False),
-        sa.Column("trial_id", sa.String(length=32), nullable=False),
+        sa.Column("trial_id", sa.String(length=32), nullable=True),
         sa.Column("event", sa.String(length=16), nullable=False),
         sa.Column("at", sa.Float(), nullable=False),
         sa.Column("body", sa.JSON(), nullable=False),
         sa.Column("previous", sa.String(length=64), nullable=False),
         sa.CheckConstraint(
-            "event IN ('assigned', 'renewed', 'voted', 'undone', 'skipped', 'reported')",
+            "event IN ('checked', 'assigned', 'renewed', 'voted', 'undone', 'skipped', 'reported')",
             name="event",
         ),
+        sa.CheckConstraint("(event = 'checked') = (trial_id IS NULL)", name="trial_id"),
         sa.ForeignKeyConstraint(["voter_id"], ["voters.id"]),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("voter_id", "seq"),
@@ -396,6 +400,7 @@ def _make_persons() -> None:
         sa.Column("invitation", sa.Integer(), nullable=True),
         sa.Column("protocol", sa.String(length=64), nullable=False),
         sa.Column("consented", sa.Float(), nullable=True),
+        sa.Column("bot_check", sa.JSON(), nullable=True),
         sa.Column("asked", sa.Boolean(), nullable=False),
         sa.Column("screened_out", sa.Boolean(), nullable=False),
         sa.Column("voter_id", sa.String(length=32), nullable=True),
