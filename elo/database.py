@@ -37,23 +37,7 @@ def open_database(url: str) -> Database:
     """Open the view; raises VotesError with one line that holds no password."""
     import sqlalchemy as sa
 
-    try:
-        parsed = sa.make_url(url)
-        name = parsed.render_as_string(hide_password=True)
-        # SQLite would make an empty database of a mistyped path, and leave it there.
-        file = parsed.database or ""
-        if parsed.get_backend_name() == "sqlite" and not (file.startswith("file:") or Path(file).is_file()):
-            raise VotesError(f"{name}: no such database file")
-        if parsed.drivername in ("postgres", "postgresql"):  # the driver that comes with pairstudy[postgres]
-            parsed = parsed.set(drivername="postgresql+psycopg")
-        engine = sa.create_engine(parsed, poolclass=sa.NullPool)
-        found = tuple(column["name"] for column in sa.inspect(engine).get_columns(VIEW))
-    except sa.exc.NoSuchTableError as error:
-        raise VotesError(f"{name}: has no view {VIEW}; is it the database of a study?") from error
-    except sa.exc.SQLAlchemyError as error:
-        raise VotesError(f"{_without_password(url)}: {str(error).splitlines()[0]}") from error
-    except ModuleNotFoundError as error:
-        raise VotesError(f"{name}: needs the Python package {error.name}, which is not installed") from error
+    engine, name, found = _connect(url)
     view = sa.table(VIEW, *(sa.column(column) for column in found))
     known: dict[str, Any] = {column: view.c[column] for column in found}
     derived: tuple[str, ...] = ()
@@ -100,6 +84,29 @@ def open_database(url: str) -> Database:
 
     source = Source(name, found, read, lambda row: f"{name}, row {row + 1} of {VIEW} by tstamp")
     return Database(source, grouped, stream, derived)
+
+
+def _connect(url: str) -> "tuple[sa.Engine, str, tuple[str, ...]]":
+    """The engine, the address without its password, and the columns of the view."""
+    import sqlalchemy as sa
+
+    try:
+        parsed = sa.make_url(url)
+        name = parsed.render_as_string(hide_password=True)
+        # SQLite would make an empty database of a mistyped path, and leave it there.
+        file = parsed.database or ""
+        if parsed.get_backend_name() == "sqlite" and not (file.startswith("file:") or Path(file).is_file()):
+            raise VotesError(f"{name}: no such database file")
+        if parsed.drivername in ("postgres", "postgresql"):  # the driver that comes with pairstudy[postgres]
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        engine = sa.create_engine(parsed, poolclass=sa.NullPool)
+        return engine, name, tuple(column["name"] for column in sa.inspect(engine).get_columns(VIEW))
+    except sa.exc.NoSuchTableError as error:
+        raise VotesError(f"{name}: has no view {VIEW}; is it the database of a study?") from error
+    except sa.exc.SQLAlchemyError as error:
+        raise VotesError(f"{_without_password(url)}: {str(error).splitlines()[0]}") from error
+    except ModuleNotFoundError as error:
+        raise VotesError(f"{name}: needs the Python package {error.name}, which is not installed") from error
 
 
 def _without_password(url: str) -> str:
