@@ -17,6 +17,11 @@ from study.starting import starting_toml
 from study.store import Store, StoreError, migrate, open_store
 from study.votes_cli import blind_check, exclude, export, status, verify
 
+MTURK_BY_HTTP = (
+    "mturk = true needs https: a proxy in front, and --proxies 1. By plain http browsers send no cookie "
+    "back, and voters read that their page was too old."
+)
+
 
 @click.group()
 @click.version_option(package_name="pairstudy")
@@ -181,6 +186,8 @@ def serve(folder: Path, host: str, port: int, workers: int, proxies: int) -> Non
         if_it_fails.pop_all()
     if said:
         click.echo(said)
+    if protocol.entrances.mturk and not proxies:
+        click.echo(MTURK_BY_HTTP, err=True)
     text = greeting(folder, protocol.title, address_of(bound), password, os.environ)
     Server(lambda: create_app(config), bound, workers, lambda: click.echo(text)).run()
 

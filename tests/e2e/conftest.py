@@ -64,11 +64,12 @@ def command_fixture() -> Callable[..., str]:
 
 @dataclass(frozen=True)
 class Served:
-    """A study that is being served."""
+    """A study that is being served; `said` is what the command printed first."""
 
     folder: Path
     address: str
     password: str
+    said: str
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +98,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
         address = re.search(r"Voters\s+(http://\S+?)/\s", said)
         password = re.search(r"one-time password: (\S+)", said)
         assert address and password, said
-        return Served(folder, address[1], password[1])
+        return Served(folder, address[1], password[1], said)
 
     yield start
     for process in processes:

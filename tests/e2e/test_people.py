@@ -177,6 +177,7 @@ mturk = true
 finished = "C1A2B3C4"
 """
     served = serve(build_gallery(tmp_path / "gallery", prompts=2), toml=toml)
+    assert "mturk = true needs https" in served.said
     address = https_in_front(int(served.address.rpartition(":")[2]))
     mturk, submitted = "https://workersandbox.mturk.com", []
     link = f"{address}/?hitId=H1&turkSubmitTo={mturk}&assignmentId="
