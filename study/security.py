@@ -102,6 +102,7 @@ def secure(app: Flask) -> None:
     app.config["SESSION_COOKIE_SECURE"] = proxies > 0
     app.session_interface = Cookies()
     _limit(app)  # first: what is refused for another reason is counted too
+    app.before_request(_refuse_nul)
     CSRFProtect(app)
     app.after_request(_send_headers)
 
@@ -155,6 +156,12 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or ip_address(host.removeprefix("::ffff:")).is_loopback
     except ValueError:
         return False
+
+
+def _refuse_nul() -> None:
+    """Nobody types NUL, and PostgreSQL stores no text that has one; JSON is looked at where it is read."""
+    if any("\0" in text for text in (request.path, *request.args.values(), *request.form.values())):
+        abort(400)
 
 
 def _framed() -> bool:

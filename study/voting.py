@@ -115,7 +115,7 @@ class ReportBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
     report_id: str = Field(pattern=VOTE_ID)
     side: Literal["left", "right"]
-    reason: str = Field("", max_length=200)
+    reason: str = Field("", max_length=200, pattern=r"\A[^\x00]*\z")
 
 
 def _store() -> Store:

@@ -10,10 +10,12 @@ from sqlalchemy import select
 
 from study import files, security
 from study.app import create_app
+from study.config import Demographic
 from study.logins import new_password
 from study.schema import Base
 from study.security import POLICY
 from study.store import Store
+from tests.study.conftest import SetUp
 
 NewRobot = Callable[[], Any]
 KEY = "a key for tests, long enough"
@@ -178,6 +180,29 @@ def test_a_large_request_is_refused_unread(robot: NewRobot) -> None:
     assert voter.post(voter.trials[0]["id"], {"vote_id": "x" * 20_000}).status_code == 413
     form = voter.client.post("/admin/login", data={"password": "x" * 20_000, "csrf_token": voter.token})
     assert form.status_code == 413
+
+
+# Text that a database refuses
+
+
+def test_nul_is_refused_wherever_it_stands(set_up: SetUp, robot: NewRobot, stranger: Any) -> None:
+    voter = robot()
+    trial = voter.trials[0]["id"]
+    vote = {"vote_id": "v" * 16, "answers": [{"question": "preference", "answer": "left"}]}
+    assert voter.post("a%00b", vote).status_code == 400
+    assert voter.get("/trials/a%00b/left.png").status_code == 400
+    complaint = {"report_id": "r" * 16, "side": "left", "reason": "a\0b"}
+    refused = voter.post(trial, complaint, what="report")
+    assert (refused.status_code, refused.json["error"]) == (400, "bad_request")
+    complaint["reason"] = "two\nlines, ü, 😀"
+    assert voter.post(trial, complaint, what="report").status_code == 200
+    set_up(demographics=(Demographic(id="years", text="How old are you?"),))
+    assert stranger.get("/?PROLIFIC_PID=abc&STUDY_ID=a%00b").status_code == 400
+    stranger.get("/")
+    stranger.submit("/start")
+    stranger.get("/about-you")
+    assert stranger.submit("/about-you", **{"about-years": "a\0b"}).status_code == 400
+    assert stranger.submit("/about-you", **{"about-years": "41"}).status_code == 303
 
 
 # Limits
