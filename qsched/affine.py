@@ -9,6 +9,7 @@ and b_i by c_ε (equation 4): `fuse` puts the products where a and b were.
 
 import copy
 import functools
+import types
 from dataclasses import dataclass
 from typing import Any
 
@@ -94,13 +95,17 @@ def fuse(scheduler: Any, **options: Any) -> Any:
 
 
 def sampler_of(scheduler: Any, steps: tuple[AffineStep, ...]) -> Any:
-    """Return a copy of `scheduler` that takes these `steps` in place of its own, as `fuse` describes."""
-    copied, timesteps = copy.deepcopy(scheduler), scheduler.timesteps.clone()
+    """Return a copy of `scheduler` that takes these `steps` in place of its own, as `fuse` describes.
+
+    What `save_pretrained` saves of it is the scheduler it was made of.
+    """
+    timesteps = scheduler.timesteps.clone()
     # LCM's step also gives the denoised sample. Its pipeline takes the last, and that is the last sample.
     width = len(_step(scheduler, 0, torch.zeros(_SHAPE), torch.zeros(_SHAPE), {}))
 
-    @functools.wraps(scheduler.step)  # pipelines look at its signature
+    @functools.wraps(type(scheduler).step)  # pipelines look at its signature
     def step(
+        self: Any,
         model_output: Tensor,
         timestep: Any,
         sample: Tensor,
@@ -109,11 +114,11 @@ def sampler_of(scheduler: Any, steps: tuple[AffineStep, ...]) -> Any:
         return_dict: bool = True,
         **__: Any,
     ) -> Any:
-        if not torch.equal(copied.timesteps.cpu(), timesteps.cpu()):
-            raise ValueError(f"made for the timesteps {timesteps.tolist()}, not {copied.timesteps.tolist()}")
-        if copied.step_index is None:
-            copied._init_step_index(timestep)
-        now = steps[copied.step_index]
+        if not torch.equal(self.timesteps.cpu(), timesteps.cpu()):
+            raise ValueError(f"made for the timesteps {timesteps.tolist()}, not {self.timesteps.tolist()}")
+        if self.step_index is None:
+            self._init_step_index(timestep)
+        now = steps[self.step_index]
         # In float32: in bfloat16 a weight of 1.012 would be 1.0156.
         after = now.a * sample.float() + now.b * model_output.float()
         if now.shift:
@@ -122,9 +127,10 @@ def sampler_of(scheduler: Any, steps: tuple[AffineStep, ...]) -> Any:
             after += torch.tensor(now.shift, device=after.device).view(channels)
         if now.s:
             after += now.s * randn_tensor(after.shape, generator, after.device, after.dtype)
-        copied._step_index += 1
+        self._step_index += 1
         after = after.to(torch.promote_types(model_output.dtype, sample.dtype))
         return SchedulerOutput(prev_sample=after) if return_dict else (after,) * width
 
-    copied.step = step
+    copied = copy.deepcopy(scheduler)
+    copied.step = types.MethodType(step, copied)  # a method, so that a copy of the copy has one of its own
     return copied

@@ -86,7 +86,7 @@ def by_step(visits: Sequence[Visit]) -> list[tuple[Tensor, Tensor]]:
 @contextmanager
 def _watched(scheduler: Any, watch: Callable[[int, Tensor, Tensor, Tensor], Tensor]) -> Iterator[None]:
     """Pass every step of `scheduler` through `watch`, whose result becomes the next sample."""
-    own = scheduler.step
+    own, beside_the_class = scheduler.step, "step" in vars(scheduler)
 
     @functools.wraps(own)  # pipelines look at its signature
     def step(
@@ -107,4 +107,7 @@ def _watched(scheduler: Any, watch: Callable[[int, Tensor, Tensor, Tensor], Tens
     try:
         yield
     finally:
-        del scheduler.step
+        if beside_the_class:  # as fused samplers have it, and those that are watched already
+            scheduler.step = own
+        else:
+            del scheduler.step

@@ -1,3 +1,4 @@
+import copy
 import os
 
 import pytest
@@ -7,7 +8,7 @@ if not os.environ.get("CI"):  # in CI a missing diffusers is a failure
 import torch
 
 from qsched.affine import affine_steps, fuse
-from tests.qsched.test_schedulers import C_EPS, C_X, PREDICTIONS, make
+from tests.qsched.test_schedulers import C_EPS, C_X, FAMILIES, PREDICTIONS, make
 
 
 def loop(scheduler, seed=3, **step):
@@ -69,6 +70,23 @@ def test_a_fused_sampler_refuses_other_timesteps():
     fused.set_timesteps(2)
     with pytest.raises(ValueError, match="made for the timesteps"):
         loop(fused)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_copy_of_a_fused_sampler_is_a_sampler_of_its_own(family):
+    fused = fuse(make(family, c_x=C_X, c_eps=C_EPS))
+    copied = copy.deepcopy(fused)
+    expected = loop(fused)
+    assert torch.equal(loop(copied), expected)  # the other's steps are not counted
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_fused_sampler_has_the_weights_it_was_given(family):
+    fused = fuse(make(family, c_x=C_X, c_eps=C_EPS))
+    expected = affine_steps(make(family, c_x=C_X, c_eps=C_EPS))
+    for one, other in zip(affine_steps(fused), expected, strict=True):
+        assert (one.a, one.b, one.s) == pytest.approx((other.a, other.b, other.s), rel=1e-4, abs=1e-5)
+    assert fused.step_index is None  # it was only asked
 
 
 def test_the_fused_lcm_sampler_ends_with_the_denoised_sample():

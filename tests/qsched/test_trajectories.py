@@ -1,3 +1,4 @@
+import copy
 import os
 
 import pytest
@@ -6,6 +7,7 @@ if not os.environ.get("CI"):  # in CI a missing diffusers is a failure
     pytest.importorskip("diffusers")
 import torch
 
+from qsched.affine import fuse
 from qsched.trajectories import by_step, recorded, replayed
 from tests.qsched.test_schedulers import make, sample
 
@@ -56,6 +58,17 @@ def test_another_run_than_the_recorded_one_is_refused():
         run(scheduler, torch.tanh, batches=(3,))
     with replayed(scheduler, path), pytest.raises(ValueError, match="8 steps in all"):
         run(scheduler, torch.tanh, batches=(2, 2, 2))
+
+
+def test_a_fused_sampler_stays_fused():
+    fused = fuse(make("TCDScheduler", c_x=[1.5] * 4), eta=0.3)
+    expected = sample(copy.deepcopy(fused))
+    with recorded(fused) as outer, recorded(fused) as inner:  # one within the other, too
+        sample(fused)
+    fused.set_timesteps(4)
+    assert all(torch.equal(a, b) for a, b in zip(sample(fused), expected, strict=True))
+    for visits in (outer, inner):
+        assert all(torch.equal(visit.after, x) for visit, x in zip(visits, expected, strict=True))
 
 
 def test_half_runs_are_refused():
