@@ -60,6 +60,8 @@ def apply(file: Path, pipeline: Path, out: Path) -> None:
 
     PIPELINE is a folder that diffusers saved; the scheduler of the copy has them.
 
+    Import qsched.schedulers before diffusers loads the copy: it imports no module on a model's word.
+
     Example: qsched apply w4a8.qsched.json sdxl-turbo -o sdxl-turbo-qsched
     """
     content = _read(file)
@@ -72,7 +74,7 @@ def apply(file: Path, pipeline: Path, out: Path) -> None:
         _stop(str(error))
     except ImportError as error:
         _stop(f"needs diffusers, the extra [generate]: {error}")
-    click.echo(f"{out}: {name} with {content.steps} steps")
+    click.echo(f"{out}: {name} with {content.steps} steps; to load it, import qsched.schedulers first")
 
 
 def findings_of(scores: "Scores") -> list[str]:

@@ -10,7 +10,8 @@ Each class takes all settings of its parent and three more. `c_x` and `c_eps` ar
 number a step, or None for ones. `interpolate` says what is done where another number of steps is set than
 they are for: ValueError by default, with True they are interpolated (`Coefficients.interpolated`). All are
 part of the config, so they survive `save_pretrained`, `from_pretrained` and `from_config`, and
-`from_config(scheduler.config, c_x=…, c_eps=…)` turns a parent scheduler into its twin.
+`from_config(scheduler.config, c_x=…, c_eps=…)` turns a parent scheduler into its twin. diffusers imports no
+module on a model's word: import this one before it loads a pipeline that was saved with such a scheduler.
 
 A step whose two coefficients are 1 is the parent's step, bit for bit and in every dtype. The others compute
 in float32 (in bfloat16, 1.012 would be 1.0156) and return the dtype of their inputs.

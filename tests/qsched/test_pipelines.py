@@ -1,5 +1,7 @@
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -34,7 +36,8 @@ def test_apply(file, pipeline, tmp_path):
     write_coefficients(tmp_path / "c.json", file)
     out = tmp_path / "new" / "lcm-qsched"
     result = CliRunner().invoke(cli, ["apply", str(tmp_path / "c.json"), str(pipeline), "-o", str(out)])
-    assert (result.exit_code, result.output) == (0, f"{out}: QSchedLCMScheduler with 2 steps\n")
+    advice = "to load it, import qsched.schedulers first"
+    assert (result.exit_code, result.output) == (0, f"{out}: QSchedLCMScheduler with 2 steps; {advice}\n")
     loaded = diffusers.DiffusionPipeline.from_pretrained(out, local_files_only=True)
     assert type(loaded.scheduler) is schedulers.QSchedLCMScheduler
     assert loaded.scheduler.config.timestep_spacing == "trailing"
@@ -45,6 +48,21 @@ def test_apply(file, pipeline, tmp_path):
         "diffusers",
         "LCMScheduler",
     ]
+
+
+def test_another_process_loads_it(file, pipeline, tmp_path):
+    """diffusers imports no module that a pipeline's index names, so the reader of the file has to."""
+    apply_to_pipeline(file, pipeline, tmp_path / "out")
+    program = """
+import sys
+import qsched.schedulers
+from diffusers import DiffusionPipeline
+loaded = DiffusionPipeline.from_pretrained(sys.argv[1], local_files_only=True)
+print(type(loaded.scheduler).__name__, loaded.scheduler.config.c_x)
+"""
+    command = [sys.executable, "-c", program, str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == f"QSchedLCMScheduler {list(file.c_x)}\n"
 
 
 def test_applied_again_takes_the_new_coefficients(file, pipeline, tmp_path):
