@@ -9,9 +9,10 @@ deviation (1 + k) σ_q. PTQD takes out what it can: ε ← (ε_q − bias) / (1 
 noise of weight s it adds less, √(s² − (b σ_q)²), since b σ_q is there already (b: the sampler's weight of
 ε). In Q-Sched's terms c_x = 1 and c_ε = 1 / (1 + k).
 
-Q-Sched's released code carries a port of PTQD with two faults: its two runs go their own ways, so that its
-"error" is mostly the distance of two paths, and the error's sign is turned, so that the correction adds what
-it should take out. `statistics_as_released` makes that baseline, for comparison and under that name only.
+Q-Sched's released code carries a port of PTQD with three faults: its two runs go their own ways, so that its
+"error" is mostly the distance of two paths; the error's sign is turned, so that the correction adds what it
+should take out; and the bias is that of the whole error, so that the mean of what k takes out goes twice (as
+in PTQD's own code). `statistics_as_released` makes that baseline, for comparison and under that name only.
 """
 
 import math
@@ -21,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import linregress
 
 from qsched.affine import AffineStep, affine_steps, sampler_of
 from qsched.coefficients import Coefficients
@@ -52,18 +54,20 @@ def statistics(
         if np.shape(x) != np.shape(x_q) or not np.allclose(x, x_q):
             raise ValueError(f"step {i}: both models must have looked at the same samples (see `replayed`)")
     return [
-        _statistics(_array(eps), _array(eps_q) - _array(eps), least_slope=0.0)
-        for (_, eps), (_, eps_q) in zip(full, quantized, strict=True)
+        _statistics(_array(eps), _array(eps_q)) for (_, eps), (_, eps_q) in zip(full, quantized, strict=True)
     ]
 
 
 def statistics_as_released(
     full: Sequence[tuple[ArrayLike, ArrayLike]], quantized: Sequence[tuple[ArrayLike, ArrayLike]]
 ) -> list[ErrorStatistics]:
-    """The statistics of Q-Sched's released port, faults and all: of free runs, the error's sign turned."""
+    """The statistics of Q-Sched's released port (`src/eval_dataset.py`), faults and all, of two free runs.
+
+    One thing is not the port's: where it would take out more noise than the sampler adds, it takes out none,
+    and `corrected` all that is added. Without noise (η = 0, its default) there is no difference.
+    """
     return [
-        _statistics(_array(eps), _array(eps) - _array(eps_q), least_slope=-math.inf)
-        for (_, eps), (_, eps_q) in zip(full, quantized, strict=True)
+        _as_released(_array(eps), _array(eps_q)) for (_, eps), (_, eps_q) in zip(full, quantized, strict=True)
     ]
 
 
@@ -93,15 +97,26 @@ def _corrected(step: AffineStep, found: ErrorStatistics) -> AffineStep:
     return AffineStep(step.a, b, s, shift)
 
 
-def _statistics(eps: NDArray[np.float64], error: NDArray[np.float64], least_slope: float) -> ErrorStatistics:
-    channels = 1 if eps.ndim == 4 else eps.ndim - 1  # FLUX packs latents: (n, tokens, channels)
-    others = tuple(axis for axis in range(eps.ndim) if axis != channels)
+def _statistics(eps: NDArray[np.float64], eps_q: NDArray[np.float64]) -> ErrorStatistics:
+    error, others = eps_q - eps, _all_but_channels(eps)
     # Centred channel by channel: a bias that differs between channels is no slope.
     centred = eps - eps.mean(others, keepdims=True)
-    k = max(float((centred * error).sum() / (centred * centred).sum()), least_slope)
+    k = max(float((centred * error).sum() / (centred * centred).sum()), 0.0)
     rest = error - k * eps
     bias = rest.mean(others, keepdims=True)
     return ErrorStatistics(k, tuple(bias.ravel().tolist()), float((rest - bias).std()) / (1 + k))
+
+
+def _as_released(eps: NDArray[np.float64], eps_q: NDArray[np.float64]) -> ErrorStatistics:
+    error = eps - eps_q
+    k = float(linregress(eps.ravel(), error.ravel()).slope)
+    bias = error.mean(_all_but_channels(eps))
+    return ErrorStatistics(k, tuple(bias.tolist()), float((error - k * eps).std(ddof=1)) / (1 + k))
+
+
+def _all_but_channels(eps: NDArray[np.float64]) -> tuple[int, ...]:
+    channels = 1 if eps.ndim == 4 else eps.ndim - 1  # FLUX packs latents: (n, tokens, channels)
+    return tuple(axis for axis in range(eps.ndim) if axis != channels)
 
 
 def _array(values: ArrayLike) -> NDArray[np.float64]:

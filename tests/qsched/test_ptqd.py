@@ -54,6 +54,19 @@ def test_the_released_port_goes_the_wrong_way():
     assert starting_point([wrong]).c_eps[0] > 1  # where the output is too large already
 
 
+def test_the_released_port_is_as_its_source_has_it():
+    """src/eval_dataset.py of the released code, in its own words, on an output that has a mean."""
+    x, eps, eps_q = planted(n=4)
+    eps, eps_q = (torch.tensor(value + 0.5) for value in (eps, eps_q))
+    error, data = eps - eps_q, eps
+    k = linregress(data.flatten(), error.flatten()).slope
+    residual_error = data + error - (1 + k) * data
+    (found,) = statistics_as_released([(x, eps)], [(x + 1, eps_q)])  # the samples are not compared
+    assert found.k == pytest.approx(k)
+    assert found.bias == pytest.approx(torch.mean(error, dim=(0, 2, 3)).tolist())
+    assert found.sigma * (1 + found.k) == pytest.approx(float(torch.std(residual_error)))
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_corrected_step_is_the_step_of_the_true_output(family):
     """With an error that is slope and bias alone, the correction is exact for every sampler."""
