@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from flask import Flask
 from sqlalchemy import select
 
+from study import live
 from study.exclusions import rules
 from study.export import export_votes
 from study.logins import new_password
@@ -18,6 +20,12 @@ from study.store import Store
 
 NewRobot = Callable[[], Any]
 PAGES = ("/admin/", "/admin/ratings", "/admin/answers", "/admin/voters", "/admin/reports")
+
+
+@pytest.fixture(autouse=True)
+def nothing_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a slow machine, too, what the pages show is made again after each vote."""
+    monkeypatch.setattr(live, "QUICK", math.inf)
 
 
 def addresses(app: Flask) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
-from study import files, security
+from study import files, security, windows
 from study.app import create_app
 from study.config import Demographic
 from study.logins import new_password
@@ -31,6 +32,12 @@ def proxied(store: Store, database: str | None, monkeypatch: pytest.MonkeyPatch)
     app = create_app({**config, "PROXIES": 1})
     yield app
     app.config["STORE"].close()
+
+
+@pytest.fixture(autouse=True)
+def one_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow the machine is, no minute of a limit is over before its test is."""
+    monkeypatch.setattr(windows, "time", SimpleNamespace(time=lambda: 1.0))
 
 
 def through_proxy(address: str, scheme: str = "https") -> dict[str, str]:
