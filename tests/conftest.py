@@ -5,12 +5,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image, ImageDraw
 
 from study.gallery import ImageRecord, Method, Prompt, append_image, write_gallery_json, write_prompts
 
 METHODS = ("fp16", "naive-w4a4", "qsched-w4a8")
 LABELS = {"fp16": "Full precision", "naive-w4a4": "Round to nearest", "qsched-w4a8": "Q-Sched W4A8"}
+
+# The same examples every time, however slow the machine is; others with --hypothesis-profile=explore.
+PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("tests", derandomize=True, **PATIENT)
+settings.register_profile("explore", **PATIENT)
+settings.load_profile("tests")
 
 
 def draw(method: str, prompt: str, size: tuple[int, int]) -> Image.Image:

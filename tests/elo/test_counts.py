@@ -52,7 +52,7 @@ def test_counts_add_and_subtract_like_their_votes(five):
         counted(parts[0]) - together
 
 
-@settings(max_examples=30, deadline=None, derandomize=True)
+@settings(max_examples=30)
 @given(st.lists(st.booleans(), min_size=60, max_size=60).filter(any))
 def test_a_part_of_the_votes_counts_as_if_it_had_been_read_alone(kept):
     rng = np.random.default_rng(0)

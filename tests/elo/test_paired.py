@@ -97,7 +97,7 @@ def test_a_full_ranking_is_separable():
     assert [reason.split()[0] for reason in caught.value.reasons] == ["a", "c"]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(counts())
 def test_agrees_with_a_plain_optimiser_or_refuses(counted):
     wins = half_wins(counted.number)
@@ -113,7 +113,7 @@ def test_agrees_with_a_plain_optimiser_or_refuses(counted):
     np.testing.assert_allclose(theta, plain.x - plain.x.mean(), atol=2e-4)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(counts(fewest=5, most=5), min_size=1, max_size=8))
 def test_a_batch_is_each_fit_alone(tables):
     wins = np.array([half_wins(counted.number) for counted in tables])
@@ -129,7 +129,7 @@ def test_a_batch_is_each_fit_alone(tables):
             assert np.isnan(row).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(counts().filter(has_maximum), st.randoms())
 def test_invariances(counted, random):
     theta = fit_bradley_terry(counted).log_strength
@@ -181,7 +181,7 @@ def plain_likelihood(parameters, counts, model, side):
     return total
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(sided(), st.sampled_from(["bradley-terry", "davidson", "rao-kupper"]), st.booleans())
 def test_every_model_agrees_with_a_plain_optimiser_or_says_why_not(counted, model, side):
     m = len(counted.names)
@@ -215,7 +215,7 @@ def test_every_model_agrees_with_a_plain_optimiser_or_says_why_not(counted, mode
             assert found.side == pytest.approx(plain.x[-1], abs=2e-3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(sided(), st.sampled_from(["bradley-terry", "davidson", "rao-kupper"]))
 def test_the_short_cut_to_existence_agrees_with_the_linear_programme(counted, model):
     number = counted.number

@@ -24,7 +24,7 @@ def test_equals_do_not_dominate_each_other():
     assert front.probability is None
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(0, 5)), min_size=1, max_size=7))
 def test_agrees_with_the_definition(points):
     front = pareto_front([str(i) for i in range(len(points))], *np.array(points).T)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
@@ -198,7 +198,6 @@ def test_a_missing_prompt_file_is_named(tmp_path):
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), min_size=1).filter(str.strip)
 
 
-@settings(deadline=None)  # it writes files
 @given(st.dictionaries(st.from_regex(r"[A-Za-z0-9_-]{1,8}", fullmatch=True), TEXT, min_size=1, max_size=5))
 def test_what_is_exported_is_read_back(tmp_path_factory, texts):
     folder = tmp_path_factory.mktemp("export")

@@ -37,7 +37,7 @@ def test_independent_noise_can_only_be_shrunk():
     assert found.left == pytest.approx(0.25 / 1.25, abs=0.01)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 10**6), st.floats(0.2, 2), st.floats(-2, -0.2))
 def test_a_generic_optimiser_finds_the_same_bound(seed, a, b):
     x, eps, dx, de = tensors(seed)

@@ -63,7 +63,7 @@ def test_conv_equals_integer_accumulation(settings):
     assert torch.allclose(quantized(x), y.float(), rtol=1e-5, atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     bits=st.tuples(st.integers(2, 8), st.integers(2, 8)),
     n_in=st.integers(1, 20),

@@ -63,7 +63,7 @@ def test_truncated_svd_leaves_the_small_singular_values():
     assert torch.allclose(tall[0] @ tall[1], (wide[0] @ wide[1]).T, atol=0.05)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), rank=st.integers(1, 4), outliers=st.sampled_from([0.0, 1.0, 30.0]))
 def test_never_worse_than_plain_quantization(seed, rank, outliers):
     layer, X = layer_and_tokens(seed, 8, 16, outliers)

@@ -22,7 +22,7 @@ from generator.quantize.mixed import (
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data(), layers=st.integers(1, 5), mean=st.floats(2, 8))
 def test_allocation_is_the_best_of_all(data, layers, mean):
     bits = (2, 4, 8)

@@ -3,7 +3,7 @@ from functools import partial
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 if not os.environ.get("CI"):  # in CI a missing torch is a failure
@@ -57,7 +57,6 @@ def test_asymmetric_by_hand():
 
 
 @pytest.mark.parametrize("make_grid", GRIDS)
-@settings(deadline=None)
 @given(x=matrices(), bits=st.integers(2, 8))
 def test_round_trip_errs_by_half_a_step_at_most(make_grid, x, bits):
     grid = make_grid(x, bits, dim=1)
@@ -72,7 +71,6 @@ def test_round_trip_errs_by_half_a_step_at_most(make_grid, x, bits):
 
 
 @pytest.mark.parametrize("make_grid", GRIDS)
-@settings(deadline=None)
 @given(x=matrices(), bits=st.integers(2, 8))
 def test_zero_is_on_the_grid(make_grid, x, bits):
     x[:, 0] = 0
@@ -81,7 +79,6 @@ def test_zero_is_on_the_grid(make_grid, x, bits):
 
 
 @pytest.mark.parametrize("make_grid", GRIDS)
-@settings(deadline=None)
 @given(x=matrices())
 def test_largest_error_bound_falls_with_bits(make_grid, x):
     steps = [make_grid(x, bits, dim=1).s.float() for bits in range(2, 9)]
@@ -96,7 +93,6 @@ def test_mean_error_falls_with_bits(make_grid):
 
 
 @pytest.mark.parametrize("make_grid", GRIDS)
-@settings(deadline=None)
 @given(x=matrices(), bits=st.integers(2, 8))
 def test_snap_is_quantize_and_back(make_grid, x, bits):
     grid = make_grid(x, bits, dim=1)
@@ -148,7 +144,6 @@ def test_rules_by_a_plain_second_computation(make_grid):
         make_grid(x, 4, 1, "best")
 
 
-@settings(deadline=None)
 @given(n=st.integers(1, 20), group=st.integers(1, 9))
 def test_groups_are_consecutive_and_come_back(n, group):
     x = torch.arange(1.0, 2 * n + 1).view(2, n)
@@ -165,7 +160,6 @@ def test_pack_by_hand():
     assert pack(torch.tensor([5, 3, 6], dtype=torch.uint8), 3).tolist() == [0b10_011_101, 0b1]
 
 
-@settings(deadline=None)
 @given(data=st.data(), bits=st.integers(2, 8), signed=st.booleans(), rows=st.integers(1, 3))
 def test_packed_is_unpacked(data, bits, signed, rows):
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
