@@ -74,23 +74,22 @@ def test_texts_are_encoded_once_for_all_nodes_and_methods(cluster, tmp_path):
 def test_a_node_that_dies_costs_nothing_but_time(cluster, tmp_path, capsys):
     made, nodes = cluster
     assert small.run(tmp_path / "alone", batch_size=1).new == 14
-    killed = []
+    killed = tmp_path / "killed"
 
-    def kill_when_it_is_under_way():
-        while not killed:
-            rows = tmp_path / "g" / "images.jsonl"
-            if rows.exists() and len(rows.read_text().splitlines()) >= 4:
-                made.remove_node(nodes[0], allow_graceful=False)
-                killed.append(len(rows.read_text().splitlines()))
+    def kill_when_both_are_at_their_third():
+        rows = tmp_path / "g" / "images.jsonl"
+        while not rows.exists() or len(rows.read_text().splitlines()) < 4:
             time.sleep(0.05)
+        try:
+            made.remove_node(nodes[0], allow_graceful=False)
+        finally:
+            killed.touch()
 
-    killer = threading.Thread(target=kill_when_it_is_under_way, daemon=True)
+    killer = threading.Thread(target=kill_when_both_are_at_their_third, daemon=True)
     killer.start()
-    outcome = small.run(
-        tmp_path / "g", base=small.model(load=small.SlowPipeline), batch_size=1, cluster="auto"
-    )
+    base = small.model(load=functools.partial(small.HeldPipeline, killed))
+    outcome = small.run(tmp_path / "g", base=base, batch_size=1, cluster="auto")
     killer.join()
-    assert killed[0] < 14, "the run was over before the node died"
     assert outcome.new == 14
     assert small.files(tmp_path / "g") == small.files(tmp_path / "alone")
     assert len(gallery.read_gallery(tmp_path / "g").images) == 14

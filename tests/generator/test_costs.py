@@ -1,5 +1,6 @@
 import json
 import statistics
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -65,7 +66,8 @@ def test_sizes_are_printed_as_a_table():
 def test_ten_runs_after_three_warm_ups_of_one_picture(monkeypatch):
     drawn = []
     monkeypatch.setattr(latency, "render", lambda pipeline, base, prompts: drawn.append(len(prompts)))
-    monkeypatch.setattr(latency.time, "perf_counter", iter(x / 10 for x in range(100)).__next__)
+    tenths = iter(x / 10 for x in range(100))
+    monkeypatch.setattr(latency, "time", SimpleNamespace(perf_counter=lambda: next(tenths)))
     found = latency_of("shapes", "w8a8")
     assert drawn == [1] * (WARM_UP + RUNS) == [1] * 13
     assert found.milliseconds == pytest.approx([100.0] * 10)

@@ -1,6 +1,7 @@
 """What a run tells: its plan, a line a minute, its log."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import small_run as small
@@ -31,7 +32,7 @@ def test_a_plan_counts_the_encoded_texts(tiny, tmp_path):
 
 def test_without_a_terminal_there_is_a_line_a_minute(tmp_path, monkeypatch, capsys):
     clock = iter(range(0, 10_000, 20))  # every look at it takes 20 s
-    monkeypatch.setattr(sweep.progress.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(sweep.progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     small.run(tmp_path / "g")
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == small.TOTAL // 3
