@@ -35,9 +35,9 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        with _bind(family, (host, port), shared=False) as tried:  # a shared one would join another server's
-            address = tried.getsockname()
-        return _bind(family, address)
+        if port:  # a shared one would join another server's
+            _bind(family, (host, port), shared=False).close()
+        return _bind(family, (host, port))
     except OSError as error:
         raise ServerError(f"{host}:{port}: {error.strerror}; choose another with --port") from None
 
