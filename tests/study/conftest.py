@@ -36,7 +36,7 @@ CODES = Completion(finished="DONE1", screened_out="OUT2", no_consent="NO3")
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a PostgreSQL server that lives as long as the tests."""
     # A short path: the server's socket lies in it, and socket paths may have 100 characters.
     with tempfile.TemporaryDirectory(prefix="pg", dir="/tmp", ignore_cleanup_errors=True) as folder:
@@ -45,11 +45,21 @@ def postgres() -> Iterator[str]:
             try:
                 import pgserver
                 import psycopg  # noqa: F401
+                from fasteners import InterProcessLock
             except ImportError as error:
                 if os.environ.get("CI"):
                     pytest.fail(f"CI is set, but {error.name} is missing")
                 pytest.skip(f"{error.name} is missing")
-        server = pgserver.get_server(f"{folder}/data", cleanup_mode="stop")
+        start = pgserver.postgres_server.pg_ctl
+        with (
+            pytest.MonkeyPatch.context() as patch,
+            # One process at a time: for root, the first of them makes a user for the servers to run as.
+            InterProcessLock(tmp_path_factory.getbasetemp().parent / "postgres.lock"),
+        ):
+            # pgserver waits 10 seconds, which a busy machine can need.
+            patient = lambda *arguments, **named: start(*arguments, **{**named, "timeout": 120})  # noqa: E731
+            patch.setattr(pgserver.postgres_server, "pg_ctl", patient)
+            server = pgserver.get_server(f"{folder}/data", cleanup_mode="stop")
         # Nobody needs these databases after a power cut.
         server.psql("ALTER SYSTEM SET fsync = off; SELECT pg_reload_conf();")
         yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")

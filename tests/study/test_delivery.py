@@ -67,7 +67,7 @@ def behind_nginx(app: Flask, folder: Path) -> Iterator[int]:
     command = [str(NGINX), "-p", folder, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf"]
     with subprocess.Popen(command) as process:
         try:
-            for _ in range(100):
+            while process.poll() is None:
                 try:
                     socket.create_connection(("127.0.0.1", port)).close()
                     break
@@ -89,7 +89,7 @@ def test_nginx_as_documented_sends_the_pictures(app: Flask, robot: Any, tmp_path
     with behind_nginx(app, tmp_path) as port:
         heads = []
         for side in ("left", "right"):
-            connection = HTTPConnection("127.0.0.1", port, timeout=5)
+            connection = HTTPConnection("127.0.0.1", port, timeout=60)
             connection.request("GET", voter.trials[0][side], headers={"Cookie": cookie})
             answer = connection.getresponse()
             image = shown(app, voter.trials[0], side)

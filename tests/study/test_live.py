@@ -1,6 +1,7 @@
 import math
 import time
 from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -29,12 +30,12 @@ def test_what_is_quick_is_made_again_when_there_is_something_new(monkeypatch: py
 
 def test_what_takes_long_rests_ten_times_as_long(monkeypatch: pytest.MonkeyPatch) -> None:
     looks, make = Live(), Made()
-    clock = [1000.0]
-    monkeypatch.setattr(live.time, "time", lambda: clock[0])
-    monkeypatch.setattr(live.time, "perf_counter", lambda: 5.0 * make.times)  # five seconds each
+    clock = SimpleNamespace(now=1000.0, time=lambda: clock.now)
+    clock.perf_counter = lambda: 5.0 * make.times  # five seconds each
+    monkeypatch.setattr(live, "time", clock)
     assert looks.look("a", 1, make).value == 1
     for after, value in ((0.0, 1), (49.0, 1), (51.0, 2)):
-        clock[0] = 1000 + after
+        clock.now = 1000 + after
         assert looks.look("a", 2 + after, make).value == value
 
 
