@@ -9,6 +9,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffusers import DiffusionPipeline
@@ -50,6 +51,14 @@ class Method:
 def spent_on(method: Method, base: BaseModel) -> int:
     """NFEs that making the method's files took; 0 for one that needs none."""
     return method.spent(base) if method.spent else 0
+
+
+def already_made(path: Path, base: BaseModel, command: str, method: str | None = None) -> Path:
+    """`path`, which `generator COMMAND` makes; MethodError where it is not there, with the whole command."""
+    if not path.exists():
+        how = f"generator {command} --model {base.id}" + (f" --method {method}" if method else "")
+        raise MethodError(f"{path}: No such file or directory; make it with: {how}")
+    return path
 
 
 def all_methods() -> dict[str, Method]:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from generator.fidelity import ssim
-from generator.methods import Method, MethodError
+from generator.methods import Method, MethodError, already_made
 from generator.models import BaseModel
 from generator.prompts import half_of
 from generator.quantize import Static, Weights, quantizable, quantized, replace
@@ -238,7 +238,7 @@ def read_allocation(path: Path) -> dict[str, int]:
             bits = json.loads(text)["weight_bits"]
         return {str(name): int(choice) for name, choice in bits.items()}
     except OSError as error:
-        raise AllocationError(f"{path}: {error.strerror}; make it with: generator allocate") from error
+        raise AllocationError(f"{path}: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise AllocationError(f"{path}: not an allocation: {error}") from error
 
@@ -281,14 +281,16 @@ def _output(model: nn.Module, call: tuple[tuple[Any, ...], dict[str, Any]]) -> T
 
 
 def _method(id_: str, weight_bits: int, notes: str) -> Method:
+    def check(base: BaseModel) -> dict[str, int] | int:
+        if weight_bits == 8:
+            return 8
+        return read_allocation(already_made(allocation_file(base), base, "allocate"))
+
     def apply(pipeline: DiffusionPipeline, base: BaseModel) -> None:
-        bits = 8 if weight_bits == 8 else read_allocation(allocation_file(base))
+        bits = check(base)
         prompts = half_of(base.calibration, "calibration", CALIBRATION_PROMPTS)
         backbone = getattr(pipeline, base.backbone)
         mixdq(backbone, lambda: render_in_batches(pipeline, base, prompts), bits, base.keep)
-
-    def check(base: BaseModel) -> object:
-        return weight_bits == 8 or read_allocation(allocation_file(base))
 
     def spent(base: BaseModel) -> int:
         return 0 if weight_bits == 8 else json.loads(allocation_file(base).read_bytes())["nfe"]

@@ -18,7 +18,7 @@ from diffusers import DiffusionPipeline
 from pydantic import BaseModel as Record
 from pydantic import ConfigDict, ValidationError
 
-from generator.methods import Method, MethodError, spent_on
+from generator.methods import Method, MethodError, already_made, spent_on
 from generator.methods.qsched import QUANTIZERS
 from generator.models import BaseModel
 from generator.prompts import half_of
@@ -108,7 +108,7 @@ def read_statistics(path: Path) -> StatisticsFile:
     try:
         return StatisticsFile.model_validate_json(path.read_bytes())
     except OSError as error:
-        raise StatisticsError(f"{path}: {error.strerror}; make it with: generator ptqd") from error
+        raise StatisticsError(f"{path}: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -116,8 +116,8 @@ def read_statistics(path: Path) -> StatisticsFile:
 
 
 def statistics_of(base: BaseModel, method: str) -> StatisticsFile:
-    """Read what `generator ptqd` measured of a method; StatisticsError also where it is for other steps."""
-    path = statistics_file(base, method)
+    """Read what `generator ptqd` measured of a method; MethodError where it has not, or for other steps."""
+    path = already_made(statistics_file(base, method), base, "ptqd", method)
     file = read_statistics(path)
     for steps in (file.steps, file.steps_as_released):
         if len(steps) != base.steps:
@@ -128,7 +128,7 @@ def statistics_of(base: BaseModel, method: str) -> StatisticsFile:
 def over(method: Method) -> list[Method]:
     """PTQD over `method`, which stays as it is: as it should be, and as released.
 
-    Applying them raises StatisticsError where `generator ptqd --method …` has not been run for it.
+    Applying them raises MethodError where `generator ptqd --method …` has not been run for it.
     """
 
     def variant(prefix: str, label: str, notes: str, own: Callable[[StatisticsFile], Any]) -> Method:

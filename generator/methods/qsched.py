@@ -9,6 +9,7 @@ from diffusers import DiffusionPipeline
 from generator.methods import (
     Method,
     MethodError,
+    already_made,
     libraries,
     mixdq,
     naive,
@@ -41,15 +42,12 @@ def set_scheduler(pipeline: DiffusionPipeline, coefficients: Coefficients) -> No
 def over(method: Method) -> Method:
     """Q-Sched over `method`, which stays as it is.
 
-    Applying it raises CoefficientsError where `generator calibrate --method …` has not been run for it, or
-    for another model or number of steps.
+    Applying it raises MethodError where `generator calibrate --method …` has not been run for it, and
+    CoefficientsError where it has been for another model or number of steps.
     """
 
     def check(base: BaseModel) -> Coefficients:
-        path = coefficients_file(base, method.id)
-        if not path.exists():
-            how = f"make it with: generator calibrate --method {method.id}"
-            raise CoefficientsError(f"{path}: No such file or directory; {how}")
+        path = already_made(coefficients_file(base, method.id), base, "calibrate", method.id)
         file = read_coefficients(path)
         if (file.base_model, file.steps) != (base.id, base.steps):
             found = f"of {file.base_model} in {file.steps} steps"

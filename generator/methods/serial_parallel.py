@@ -28,11 +28,11 @@ from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
 from generator.latents import Latents, latent_dataset
-from generator.methods import Method, MethodError
+from generator.methods import Method, already_made
 from generator.models import BaseModel
 from generator.prompts import half_of
 from generator.quantize import ByStep, Weights, quantizable, replace
-from generator.quantize.checkpoint import CheckpointError, load_quantized, read_notes, save_quantized
+from generator.quantize.checkpoint import load_quantized, read_notes, save_quantized
 from generator.quantize.clock import Clock
 from generator.quantize.mixed import extremes, fisher_sensitivities, mean_bits
 from generator.quantize.model import matching
@@ -168,18 +168,12 @@ def _method(weight_bits: int) -> Method:
 
 def from_checkpoint(id_: str, label: str, weight_bits: int, notes: str) -> Method:
     """A method that `generator train` has to make before it can be applied, with 8-bit activations."""
-    how = f"make it with: generator train --method {id_}"
 
-    def check(base: BaseModel) -> None:
-        path = checkpoint_file(base, id_)
-        if not path.exists():
-            raise MethodError(f"{path}: No such file or directory; {how}")
+    def check(base: BaseModel) -> Path:
+        return already_made(checkpoint_file(base, id_), base, "train", id_)
 
     def apply(pipeline: DiffusionPipeline, base: BaseModel) -> None:
-        try:
-            load_quantized(getattr(pipeline, base.backbone), checkpoint_file(base, id_))
-        except CheckpointError as error:
-            raise MethodError(f"{error}; {how}") from error
+        load_quantized(getattr(pipeline, base.backbone), check(base))
 
     def spent(base: BaseModel) -> int:
         return read_notes(checkpoint_file(base, id_))["nfe"]

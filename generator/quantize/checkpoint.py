@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from generator.errors import InputError
 from generator.quantize.clock import Clock
 from generator.quantize.layers import Acts, ByStep, QuantConv2d, QuantLinear, Static, Weights, quantized
 from generator.quantize.model import replace
@@ -23,12 +24,13 @@ from generator.quantize.split import SplitConv2d
 from generator.quantize.timesteps import TimeTable
 
 
-class CheckpointError(ValueError):
+class CheckpointError(InputError):
     """A checkpoint that cannot be used; the message names the file."""
 
 
 def save_quantized(model: nn.Module, path: Path, notes: dict[str, Any]) -> None:
-    """Write `model`, whose activation grids are static or by step; `notes` say how it was made.
+    """Write `model`, whose weights have a scale an output channel and whose activation grids are static or by
+    step; `notes` say how it was made.
 
     Raises:
         ValueError: a layer of another kind, which could not be rebuilt.
@@ -45,6 +47,8 @@ def save_quantized(model: nn.Module, path: Path, notes: dict[str, Any]) -> None:
                 layout["timesteps"] = module.acts.clock.timesteps
             elif not isinstance(module.acts, Static | None):
                 raise ValueError(f"{name} has activation grids of kind {type(module.acts).__name__}")
+            if module.weights.group is not None or not module.weights.symmetric:
+                raise ValueError(f"{name} has weights in groups or with zero points")
             bits = module.acts.bits if module.acts else 16
             layout["layers"][name] = [module.weights.bits, bits, isinstance(module.acts, ByStep)]
     tensors = {

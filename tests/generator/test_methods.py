@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import save_model
 
-from generator.methods import all_methods
+from generator.methods import MethodError, all_methods
 from generator.methods.mixdq import AllocationError, allocation_file, read_allocation
 from generator.methods.qsched import coefficients_file
 from generator.models import MODELS
@@ -82,7 +82,7 @@ def test_size_is_what_safetensors_writes(method, tmp_path):
 def test_qsched_goes_over_any_quantizer(tmp_path):
     """The coefficients are those of its own method; without a file of them it says which is missing."""
     base = replace(BASE, calibrated=tmp_path)
-    with pytest.raises(CoefficientsError, match=r"shapes-svdquant-w4a4\.qsched\.json: No such file"):
+    with pytest.raises(MethodError, match=r"make it with: .* --model shapes --method svdquant-w4a4$"):
         METHODS["qsched-svdquant-w4a4"].apply(base.load(), base)
     shutil.copy(coefficients_file(BASE, "w4a8"), coefficients_file(base, "w4a16"))
     pipeline = base.load()
@@ -122,8 +122,11 @@ def test_mixdq_w4a8_really_has_four_bits():
 
 
 def test_an_allocation_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(AllocationError, match=r"none\.json: No such file .* generator allocate"):
-        read_allocation(tmp_path / "none.json")
+    base = replace(BASE, calibrated=tmp_path)
+    with pytest.raises(MethodError, match=r"No such file .* generator allocate --model shapes$"):
+        METHODS["mixdq-w4a8"].check(base)
+    with pytest.raises(AllocationError, match=r"none\.yaml: No such file or directory$"):
+        read_allocation(tmp_path / "none.yaml")
     (tmp_path / "bad.json").write_text('{"weight_bits": [4]}')
     with pytest.raises(AllocationError, match=r"bad\.json: not an allocation"):
         read_allocation(tmp_path / "bad.json")

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from scipy.stats import linregress
 
 from generator.cli import cli
-from generator.methods import all_methods, ptqd
+from generator.methods import MethodError, all_methods, ptqd
 from generator.methods.ptqd import StatisticsError, measure, read_statistics, statistics_file
 from generator.models import MODELS
 from generator.prompts import shapes_prompts
@@ -103,7 +103,7 @@ def test_what_is_stored_counts():
 def test_missing_and_spoiled_statistics_are_named(tmp_path):
     committed = json.loads(statistics_file(BASE, "w4a8").read_text())
     base = replace(BASE, calibrated=tmp_path)
-    with pytest.raises(StatisticsError, match=r"shapes-w4a8\.ptqd\.json: No such file .* generator ptqd"):
+    with pytest.raises(MethodError, match=r"No such file .* generator ptqd --model shapes --method w4a8$"):
         METHODS["ptqd-w4a8"].apply(base.load(), base)
     path = statistics_file(base, "w4a8")
     path.write_text(json.dumps(committed | {"steps": committed["steps"][:2]}))

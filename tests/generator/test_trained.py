@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 from diffusers import UNet2DConditionModel
+from torch import nn
 
 from generator.cli import cli
 from generator.latents import Latents
 from generator.methods import MethodError, all_methods, qdiffusion, serial_parallel, spent_on
 from generator.models import MODELS
 from generator.prompts import shapes_prompts
-from generator.quantize import QuantConv2d, QuantLinear, size_bytes
+from generator.quantize import Dynamic, QuantConv2d, QuantLinear, Weights, quantize_model, size_bytes
 from generator.quantize.checkpoint import CheckpointError, load_quantized, read_notes, save_quantized
 from generator.quantize.split import SplitConv2d
 from generator.quantize.timesteps import TimeTable
@@ -144,6 +145,21 @@ def test_a_checkpoint_holds_the_whole_model(teacher, latents, trained, of, tmp_p
     assert path.stat().st_size - header == size_bytes(student)
 
 
+@pytest.mark.parametrize(
+    ("weights", "acts", "kind"),
+    [
+        (Weights(4, group=2), None, "groups"),
+        (Weights(4, symmetric=False), None, "zero points"),
+        (Weights(4), Dynamic(8), "Dynamic"),
+    ],
+)
+def test_what_could_not_be_rebuilt_is_not_written(weights, acts, kind, tmp_path):
+    model = quantize_model(nn.Sequential(nn.Linear(4, 4)), weights, acts)
+    with pytest.raises(ValueError, match=f"0 has .*{kind}"):
+        save_quantized(model, tmp_path / "x.safetensors", {})
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_checkpoint_that_cannot_be_used_is_named(teacher, trained, tmp_path):
     with pytest.raises(CheckpointError, match=r"none\.safetensors: No such file"):
         load_quantized(copy.deepcopy(teacher), tmp_path / "none.safetensors")
@@ -172,8 +188,8 @@ def test_the_command_trains_and_the_method_draws(module, method, nfe, tmp_path, 
     folder = tmp_path / "calibrated"
     base = replace(BASE, calibrated=folder)
     result = CliRunner().invoke(cli, ["calibrate", "--method", method, "--calibrated", str(folder)])
-    assert result.exit_code == 2 and f"generator train --method {method}" in result.stderr
-    with pytest.raises(MethodError, match=f"No such file .* generator train --method {method}"):
+    assert result.exit_code == 2 and f"generator train --model shapes --method {method}" in result.stderr
+    with pytest.raises(MethodError, match=f"No such file .* train --model shapes --method {method}"):
         all_methods()[method].apply(base.load(), base)
     for name, value in {"PROMPTS": 12, "ITERATIONS": 2, "CALIBRATION": 12, "SENSITIVITY": 12}.items():
         monkeypatch.setattr(module, name, value, raising=hasattr(module, name))
