@@ -3,8 +3,9 @@
     python bench/methods.py [GALLERY] [-n 500] [--methods fp16,w8a8,…] [--plot FILE.svg] > TABLE.md
 
 Draws and measures a gallery as `generator run` and `generator measure` do: interrupted, the same command goes
-on. All methods draw the same captions from the same noise, so each is compared with full precision picture by
-picture: intervals are 95 % t intervals, of paired differences where it says so.
+on; where all is drawn, it prints the table again in minutes. All methods draw the same captions from the same
+noise, so each is compared with full precision picture by picture: intervals are 95 % t intervals, of paired
+differences where it says so.
 
 JAQ and its parts are scored by the CLIP that searches optimise; "the judge" is the other one. A caption is
 right if the reader (`generator/shapes/reader.py`) finds everything in the picture that the caption names.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -108,17 +110,25 @@ def applied_nfe(name: str) -> int:
     return sum(rows)
 
 
-def calibration_nfe(name: str) -> int:
-    """All that a method's calibration took: while it is applied, and before, for its files."""
-    method = KNOWN[name]
-    return spent_on(method, BASE) + applied_nfe((method.over or method).id)
+def calibration_nfe(name: str, kept: Path) -> int:
+    """All that a method's calibration took: while it is applied, and before, for its files.
+
+    Counted once: the file `kept` holds what was found of each method.
+    """
+    found: dict[str, int] = json.loads(kept.read_text()) if kept.exists() else {}
+    if name not in found:
+        method = KNOWN[name]
+        found[name] = spent_on(method, BASE) + applied_nfe((method.over or method).id)
+        kept.write_text(json.dumps(found, indent=1) + "\n")
+    return found[name]
 
 
 @torch.no_grad()
-def found_of(gallery: Gallery, scenes: Sequence[Scene], cache: Path) -> dict[str, Found]:
-    """Measure every method of the gallery."""
+def found_of(gallery: Gallery, scenes: Sequence[Scene]) -> dict[str, Found]:
+    """Measure every method of the gallery; what takes long is kept beside its pictures."""
     loaded, _ = load_measures(["clip", "judge", "psnr", "ssim"], None, embedded=True)
-    table = measure(gallery, loaded, Reference.of(gallery, "fp16"), cache, batch_size=BATCH)
+    reference, kept = Reference.of(gallery, "fp16"), gallery.root / "metrics.parquet"
+    table = measure(gallery, loaded, reference, kept, batch_size=BATCH)
     numbers = {
         name: {metric: column["value"].to_numpy() for metric, column in of_method.groupby("metric")}
         for name, of_method in table.sort_values("prompt_id").groupby("method")
@@ -134,7 +144,8 @@ def found_of(gallery: Gallery, scenes: Sequence[Scene], cache: Path) -> dict[str
         far = unit_distance(full, layers).double().numpy()
         features = torch.cat([judge.image_features(part) for part in pictures.split(BATCH)]).numpy()
         values = {**numbers[method.id], "right": whole, "reader": far}
-        found[method.id] = Found(method.size_bytes, calibration_nfe(method.id), values, features)
+        nfe = calibration_nfe(method.id, gallery.root / "nfe.json")
+        found[method.id] = Found(method.size_bytes, nfe, values, features)
     return found
 
 
@@ -285,7 +296,7 @@ def main() -> None:
     scenes = sample_scenes(SHAPES_STREAMS["heldout"], options.n)
     chosen = [KNOWN[name] for name in names]
     run(BASE, chosen, prompts, options.gallery, prompt_set="shapes, held out", batch_size=BATCH)
-    found = found_of(read_gallery(options.gallery), scenes, options.gallery / "metrics.parquet")
+    found = found_of(read_gallery(options.gallery), scenes)
     print("\n".join(scores(found)), "\n")
     print("\n".join(distances(found)), "\n")
     print(f"{options.n} held-out captions, {BASE.steps} steps, paired differences:\n")
