@@ -28,7 +28,8 @@ Path = tuple[str, ...]  # of an argument, in dicts that may nest: ("added_cond_k
 class Latents:
     """Inputs of the backbone: `rows` have a row for each sample, `shared` are the same for all samples.
 
-    `timestep` (n,) is that of each sample; `timesteps` are the sampler's, in its order.
+    `timestep` (n,) is that of each sample; `timesteps` are the sampler's, in its order. Floats are float32,
+    in which models learn, whatever they draw in.
     """
 
     rows: dict[Path, Tensor]
@@ -93,10 +94,10 @@ def latent_dataset(
             at += [timesteps[step]] * len(rows)
             for path in per_sample:
                 kept[path].append(call[path][rows])
+    inputs = {path: torch.cat(tensors) for path, tensors in kept.items()}
     shared = {path: value for path, value in one[0].items() if path not in per_sample}
-    return Latents(
-        {path: torch.cat(tensors) for path, tensors in kept.items()}, shared, torch.tensor(at), timesteps
-    )
+    timestep = torch.tensor(at, device=next(iter(inputs.values())).device)
+    return Latents(inputs, shared, timestep, timesteps)
 
 
 def _calls(
@@ -107,8 +108,8 @@ def _calls(
 
     def keep(model: nn.Module, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
         call = _flat(named_arguments(model, arguments, named))
-        call[("timestep",)] = torch.as_tensor(call[("timestep",)]).float()
-        calls.append(call)
+        call[("timestep",)] = torch.as_tensor(call[("timestep",)])
+        calls.append({path: _float32(value) for path, value in call.items()})
         if len(calls) == most:
             raise _Enough
 
@@ -120,6 +121,10 @@ def _calls(
     finally:
         handle.remove()
     return calls
+
+
+def _float32(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
 def _flat(tree: Mapping[str, Any], above: Path = ()) -> dict[Path, Any]:

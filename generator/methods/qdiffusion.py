@@ -42,12 +42,13 @@ _BLOCK = re.compile(r"(.*\.(?:resnets|transformer_blocks|single_transformer_bloc
 def qdiffusion(
     model: nn.Module, latents: Latents, weight_bits: int, keep: Sequence[str], iterations: int
 ) -> nn.Module:
-    """Return the quantized copy of `model`, which is taken apart in place; `latents` are of all its steps.
+    """Return the quantized copy of `model`, which goes to float32, in which the copy learns, and is taken
+    apart in place; `latents` are of all its steps.
 
     Raises:
         ValueError: as `quantizable`; a layer that is never called.
     """
-    model.requires_grad_(False)
+    model.float().requires_grad_(False)
     replace(model, split_concatenations(model))
     student = copy.deepcopy(model)
     layers = quantizable(student, keep)

@@ -57,16 +57,17 @@ def serial_to_parallel(
     state: Path,
     iterations: int,
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Return the quantized copy of `model`, which turns its own time layers into tables, and notes about it.
+    """Return the quantized copy of `model`, and notes about it.
 
-    `state` is the file that an interrupted training goes on from.
+    `model` goes to float32, in which the copy learns, and turns its own time layers into tables. `state` is
+    the file that an interrupted training goes on from.
 
     Raises:
         ValueError: as `quantizable`; latents that miss a timestep.
     """
     clock = Clock(latents.timesteps)
     clock.watch(model)
-    model.requires_grad_(False)
+    model.float().requires_grad_(False)
 
     def run() -> None:
         with torch.no_grad():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from generator.methods import all_methods, mixdq, ptqd, qdiffusion, qsched, serial_parallel, svdquant
-from generator.models import ENTRIES, SHIPPED, of_entry
+from generator.models import ENTRIES, SHIPPED, hub, of_entry
 from generator.quantize import QuantConv2d, QuantLinear, lowrank, quantizable, size_bytes
 from generator.sweep import render
 from study.gallery import Prompt
@@ -98,6 +98,22 @@ def test_trained_methods_run_end_to_end(base, family, method, monkeypatch):
     model = base(family)
     module.MAKERS[method](model, serial_parallel.checkpoint_file(model, method))
     _, pictures = drawn(model, method)
+    assert 0 < (pictures - render(model.load(), model, PROMPTS)).square().mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [("flux-schnell", "svdquant-w4a4"), ("pcm-sd15-2", "mixdq-w8a8"), *(("pcm-sd15-2", m) for m in TRAINED)],
+)
+def test_half_precision_models_as_gpus_have_them(base, family, method, monkeypatch):
+    monkeypatch.setattr(hub, "dtype", lambda entry: "bfloat16")
+    model = base(family)
+    if method in TRAINED:
+        monkeypatch.setattr(TRAINED[method], "PROMPTS", 12)
+        monkeypatch.setattr(TRAINED[method], "ITERATIONS", 2)
+        TRAINED[method].MAKERS[method](model, serial_parallel.checkpoint_file(model, method))
+    pipeline, pictures = drawn(model, method)
+    assert {p.dtype for p in getattr(pipeline, model.backbone).parameters()} == {torch.bfloat16}
     assert 0 < (pictures - render(model.load(), model, PROMPTS)).square().mean() < 0.01
 
 
