@@ -23,7 +23,7 @@ const asked = given("asked"); // the questions: { id, text, answers }
 const rules = given("rules"); // the protocol's { undo, min_exposure_ms, break_every }
 
 const known = new Set(); // ids of the trials that were queued on this page or need not be
-const queue = []; // pairs to come: { trial, pictures: promise of [left, right], decoded, reveals }, in order
+const queue = []; // pairs to come: { trial, pictures: promise of [left, right] or null, decoded, reveals }, in order
 const past = []; // the last answered: { pair, vote }
 let ballot = given("ballot");
 let showing = null; // { pair, answers, askedAt, decodeMs, paintMs }
@@ -75,7 +75,7 @@ function take(news) {
   for (const trial of ballot.trials) {
     if (known.has(trial.id)) continue;
     known.add(trial.id);
-    enqueue({ trial, pictures: loadPair(trial, () => note("slow", say("slow"))), decoded: null, reveals: 0 });
+    enqueue(load({ trial, pictures: null, decoded: null, reveals: 0 }));
   }
   if (idle()) turn();
 }
@@ -83,6 +83,12 @@ function take(news) {
 /** Whether there is nothing on the screen, and nothing on its way there. */
 function idle() {
   return showing === null && coming === null && !keeping;
+}
+
+/** Start to load the pictures of a pair, once. */
+function load(pair) {
+  pair.pictures ??= loadPair(pair.trial, () => note("slow", say("slow")));
+  return pair;
 }
 
 function enqueue(pair) {
@@ -280,7 +286,7 @@ async function takeBack() {
   const unanswered = showing?.pair ?? coming;
   if (unanswered !== null) enqueue(unanswered);
   showing = coming = null;
-  enqueue(last.pair);
+  enqueue(load(last.pair));
   note("news", say("undone"));
   await keep(last.pair, "undo", { vote_id: last.vote });
 }
@@ -340,4 +346,11 @@ addEventListener("pageshow", (event) => {
 });
 
 for (const trial of await outbox.start()) known.add(trial);
+if (outbox.size === 0) {
+  // What the server has last is what was done last: it can be taken back on this page as on the one before.
+  for (const { trial, vote } of given("past")) {
+    known.add(trial.id);
+    past.push({ pair: { trial, pictures: null, decoded: null, reveals: 1 }, vote });
+  }
+}
 take(ballot);

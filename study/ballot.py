@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, exists, func, insert, select, update
+from sqlalchemy import Connection, bindparam, case, exists, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from study.chain import Held, holding, record
@@ -31,6 +31,16 @@ quotas, votes = table("quotas"), table("votes")
 
 ADD_VOTE = insert(votes)
 TRIAL_OF_VOTE = select(votes.c.trial_id).where(votes.c.vote_id == bindparam("vote"))
+# The trials that were answered last, also those whose vote was taken back: else, by taking back the last ones
+# again and again, a voter would get to their first one. `vote_id` is the vote that stands, if any.
+LAST_VOTES = (
+    select(votes.c.trial_id, func.min(case((votes.c.undone_by.is_(None), votes.c.vote_id))).label("vote_id"))
+    .join(events, events.c.id == votes.c.event_id)
+    .where(events.c.voter_id == bindparam("voter"))
+    .group_by(votes.c.trial_id)
+    .order_by(func.max(events.c.seq).desc())
+    .limit(UNDO)
+)
 COUNT = update(cells).where(cells.c.id == bindparam("cell")).values(votes=cells.c.votes + bindparam("step"))
 
 
@@ -80,6 +90,28 @@ def current(store: Store, voter_id: str) -> Ballot:
     """The voter's open trials, topped up, their lapsed leases renewed."""
     with holding(store, voter_id) as (db, voter):
         return ballot_of(db, voter, open_trials(db, voter), fresh=True)
+
+
+def last_votes(store: Store, voter_id: str) -> list[tuple[Trial, str]]:
+    """What the voter may take back, in the order in which it was answered: trials and their vote's id.
+
+    Nothing from before a skip or a report, which the page does not go behind.
+    """
+    with holding(store, voter_id) as (db, voter):
+        if not protocol_of(db, voter.protocol).page.undo:
+            return []
+        ended = (
+            select(func.coalesce(func.max(events.c.seq), 0))
+            .where(events.c.voter_id == voter.id, events.c.event.in_(("skipped", "reported")))
+            .scalar_subquery()
+        )
+        rows = db.execute(LAST_VOTES.where(events.c.seq > ended), {"voter": voter.id}).all()
+        # With several questions, a vote's row is called after the question, too.
+        return [
+            (_trial(own_trial(db, voter, row.trial_id)), row.vote_id.partition(".")[0])
+            for row in reversed(rows)
+            if row.vote_id is not None
+        ]
 
 
 def answer(store: Store, voter_id: str, trial_id: str, answers: Answers) -> Ballot:
@@ -200,15 +232,7 @@ def _take_back(db: Connection, voter: Held, trial_id: str, vote_id: str) -> None
         raise RefusedError("unknown_vote", 404)
     if named[0].undone_by is not None:
         return  # sent again
-    last = db.scalars(
-        select(votes.c.trial_id)
-        .join(events, events.c.id == votes.c.event_id)
-        .where(events.c.voter_id == voter.id, votes.c.undone_by.is_(None))
-        .group_by(votes.c.trial_id)
-        .order_by(func.max(events.c.seq).desc())
-        .limit(UNDO)
-    ).all()
-    if trial_id not in last:
+    if trial_id not in db.scalars(LAST_VOTES, {"voter": voter.id}).all():
         raise RefusedError("too_late_to_undo", 409)
     now = time.time()
     expires = None
@@ -236,10 +260,7 @@ def ballot_of(db: Connection, voter: Held, waiting: dict[str, Any], fresh: bool 
     fresh  whether no quota was changed in this transaction before, so that one may be waited for
     """
     protocol, now = protocol_of(db, voter.protocol), time.time()
-    trials = [
-        Trial(row.trial_id, row.position, row.text, row.width, row.height, row.kind == "practice")
-        for row in waiting.values()
-    ]
+    trials = [_trial(row) for row in waiting.values()]
     gate, before = after(voter.turn) if voter.given < voter.trials else OPEN, voter.given
     if gate == OPEN:
         _top_up(db, voter, protocol, trials, now, wait=fresh)
@@ -251,6 +272,10 @@ def ballot_of(db: Connection, voter: Held, waiting: dict[str, Any], fresh: bool 
         _top_up(db, voter, protocol, trials, now)
     busy = not trials and gate == OPEN and voter.given < voter.trials and _has_room(db, voter, protocol)
     return Ballot(voter.given - len(trials), voter.trials, trials, busy, paused=gate == PAUSED)
+
+
+def _trial(row: Any) -> Trial:
+    return Trial(row.trial_id, row.position, row.text, row.width, row.height, row.kind == "practice")
 
 
 def _top_up(

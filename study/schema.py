@@ -370,7 +370,7 @@ class Person(Base):
 
     `key` is random, and the voter's pseudonym is made of it. `platform_id` takes part once; `received` is
     all that the platform sent, as it sent it. `consented` to the texts of `protocol`, at that moment.
-    `bot_check` is what `study.bot_check` found, until the voter's chain has it.
+    `bot_check` is what `study.bot_check` found, which the voter's chain begins with.
     `asked`: was shown the questions about themselves. Without a `voter_id` they have not got to the pairs.
     """
 

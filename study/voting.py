@@ -1,6 +1,6 @@
 """The pages a voter sees. Nothing that leaves here names a method."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, TypeVar
 
 from flask import (
@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from werkzeug.wrappers import Response as AnyResponse
 
 from study import visitor
-from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, undo
+from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, last_votes, undo
 from study.chain import NoVoterError
 from study.config import Protocol
 from study.delivery import send_picture
@@ -32,6 +32,7 @@ from study.participants import find_voter
 from study.protocols import protocol_of
 from study.schema import Voter
 from study.store import Store
+from study.trials import Trial
 
 bp = Blueprint("voting", __name__)
 B = TypeVar("B", bound=BaseModel)
@@ -146,6 +147,7 @@ def vote() -> str | AnyResponse:
         "vote.html",
         protocol=protocol,
         ballot=_as_json(ballot),
+        past=_past(last_votes(_store(), voter.id)),
         asked=_asked(protocol),
         outbox=visitor.outbox(voter.id),
         return_address=visitor.return_address(person),
@@ -225,7 +227,23 @@ def _asked(protocol: Protocol) -> list[dict[str, Any]]:
     return [{"id": q.id, "text": q.text, "answers": q.sides} for q in protocol.questions]
 
 
+def _past(cast: list[tuple[Trial, str]]) -> list[dict[str, Any]]:
+    """What the page may take back: each pair, and the id of its vote."""
+    trials = _trials_as_json(trial for trial, _ in cast)
+    return [{"trial": trial, "vote": vote_id} for trial, (_, vote_id) in zip(trials, cast, strict=True)]
+
+
 def _as_json(ballot: Ballot) -> dict[str, Any]:
+    return {
+        "done": ballot.done,
+        "total": ballot.total,
+        "finished": ballot.finished,
+        "paused": ballot.paused,
+        "trials": _trials_as_json(ballot.trials),
+    }
+
+
+def _trials_as_json(trials: Iterable[Trial]) -> list[dict[str, Any]]:
     # Six addresses are worked out, not six for each trial.
     addresses = {
         "left": url_for("voting.picture", trial_id=SOME_TRIAL, side="left"),
@@ -235,21 +253,15 @@ def _as_json(ballot: Ballot) -> dict[str, Any]:
         "skip": url_for("voting.pass_over", trial_id=SOME_TRIAL),
         "report": url_for("voting.complain", trial_id=SOME_TRIAL),
     }
-    return {
-        "done": ballot.done,
-        "total": ballot.total,
-        "finished": ballot.finished,
-        "paused": ballot.paused,
-        "trials": [
-            {
-                "id": trial.trial_id,
-                "position": trial.position,
-                "prompt": trial.prompt,
-                "width": trial.width,
-                "height": trial.height,
-                "practice": trial.practice,
-                **{what: url.replace(SOME_TRIAL, trial.trial_id) for what, url in addresses.items()},
-            }
-            for trial in ballot.trials
-        ],
-    }
+    return [
+        {
+            "id": trial.trial_id,
+            "position": trial.position,
+            "prompt": trial.prompt,
+            "width": trial.width,
+            "height": trial.height,
+            "practice": trial.practice,
+            **{what: url.replace(SOME_TRIAL, trial.trial_id) for what, url in addresses.items()},
+        }
+        for trial in trials
+    ]

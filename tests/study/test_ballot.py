@@ -5,9 +5,10 @@ import pytest
 from sqlalchemy import func, select
 
 from study import ballot as ballots
-from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, undo
+from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, last_votes, undo
 from study.config import Protocol, Question
 from study.config import Quota as Wanted
+from study.endings import report
 from study.own_trials import shown_image
 from study.participants import add_voter, find_person, find_voter, pseudonym
 from study.protocols import open_protocol
@@ -315,10 +316,21 @@ def test_undo_is_for_the_last_two_votes_of_ones_own(store: Store) -> None:
             undo(store, voter, trial, name)
     with pytest.raises(RefusedError, match="foreign_trial"):
         undo(store, other, trials[2], "vote-2")
+    assert to_take_back(store, voter) == [(trials[1], "vote-1"), (trials[2], "vote-2")]
+    assert to_take_back(store, other) == []
     ballot = undo(store, voter, trials[1], "vote-1")
+    assert to_take_back(store, voter) == [(trials[2], "vote-2")]
+    with pytest.raises(RefusedError, match="too_late_to_undo"):
+        undo(store, voter, trials[0], "vote-0")  # as before: taking back does not lead further back
     assert [trial.position for trial in ballot.trials] == [1, 3, 4, 5, 6][: len(ballot.trials)]
     with store.read() as session:
         states = session.scalars(
             select(Assignment.state).where(Assignment.trial_id.in_(trials)).order_by(Assignment.position)
         ).all()
     assert states == ["voted", "reopened", "voted"]
+    report(store, voter, trials[1], "a report", "left")
+    assert to_take_back(store, voter) == []  # what is behind a report stays
+
+
+def to_take_back(store: Store, voter: str) -> list[tuple[str, str]]:
+    return [(trial.trial_id, vote_id) for trial, vote_id in last_votes(store, voter)]
