@@ -49,6 +49,14 @@ def _base_and_methods(
     return (replace(base, batch=batch_size) if batch_size else base), methods
 
 
+def _must_draw(kind: str, method: str) -> None:
+    """BadInput unless there is a method that draws with what is made for `method`."""
+    from generator.methods import all_methods
+
+    if f"{kind}-{method}" not in all_methods():
+        raise BadInput(f"--method {method!r}: there is no method {kind}-{method} that would draw with it")
+
+
 @contextmanager
 def _errors(batch: int) -> Iterator[None]:
     """As `one_line_errors`; too little memory, too."""
@@ -110,6 +118,7 @@ def calibrate(
       generator calibrate --model sdxl-turbo --method w4a8 --jaq preference --prompts sdci --scorers weights/
     """
     base, (chosen,) = _base_and_methods([method], model, weights, calibrated, batch_size)
+    _must_draw("qsched", method)
     from qsched.plots import FORMATS
 
     if plot and plot.suffix not in FORMATS:
@@ -179,6 +188,7 @@ def ptqd(
     Example: generator ptqd --model shapes --method w4a8
     """
     base, (chosen,) = _base_and_methods([method], model, weights, calibrated, batch_size)
+    _must_draw("ptqd", method)
     from generator.methods.ptqd import measure, statistics_file
 
     path = output or statistics_file(base, method)

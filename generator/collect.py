@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
+from pydantic import ValidationError
 from tqdm import tqdm
 
 from generator.errors import InputError
 from study import gallery
-from study.gallery import ImageRecord, Method, Prompt
+from study.gallery import ImageRecord, Method, Prompt, describe
 
 PROMPTS_OF_QSCHED, IMAGES_OF_QSCHED = "prompts.txt", "dataset"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -53,41 +55,49 @@ def collect(folders: Mapping[str, Path], prompts: Sequence[Prompt], out: Path, *
     """Copy the pictures of `folders`, by method id, into a new gallery `out`; returns their number.
 
     Everything is looked at before anything is written: CollectError if a folder lacks the picture of a
-    prompt, or holds one that cannot be read.
+    prompt, or holds one that cannot be read. The gallery is there whole, or not at all.
     """
     if out.exists() and any(out.iterdir()):
         raise CollectError(f"{out}: not empty")
+    try:
+        methods = [Method(id=method) for method in folders]
+    except ValidationError as error:
+        raise CollectError(f"--images: {describe(error)}") from None
     found = {method: _pictures(method, folder, prompts) for method, folder in folders.items()}
     sizes = [
         _size(path)
         for pictures in found.values()
         for path in tqdm(pictures, "looking", leave=False, disable=None)
     ]
-    gallery.write_prompts(out, prompts)
+    out = out.resolve()
+    unfinished = out.with_name(f".{out.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    gallery.write_prompts(unfinished, prompts)
     shapes = iter(sizes)
     for method, pictures in found.items():
         for prompt, path in zip(tqdm(prompts, method, unit="image", disable=None), pictures, strict=True):
             data, (width, height) = path.read_bytes(), next(shapes)
-            file = out / "images" / method / f"{prompt.prompt_id}{path.suffix}"
+            file = unfinished / "images" / method / f"{prompt.prompt_id}{path.suffix}"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
             record = ImageRecord(
                 method=method,
                 prompt_id=prompt.prompt_id,
-                file=file.relative_to(out).as_posix(),
+                file=file.relative_to(unfinished).as_posix(),
                 sha256=hashlib.sha256(data).hexdigest(),
                 width=width,
                 height=height,
             )
-            gallery.append_image(out, record)
+            gallery.append_image(unfinished, record)
     gallery.write_gallery_json(
-        out,
+        unfinished,
         name=f"collected: {len(found)} methods, {len(prompts)} prompts",
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         prompt_set=prompt_set,
         software={"collected_from": {method: str(folder) for method, folder in folders.items()}},
-        methods=[Method(id=method) for method in found],
+        methods=methods,
     )
+    unfinished.replace(out)
     return len(sizes)
 
 

@@ -34,3 +34,10 @@ def test_a_place_that_cannot_be_written_is_one_line_and_exit_code_2(tmp_path, mo
     (tmp_path / "a-file").touch()
     result = CliRunner().invoke(cli, command)
     assert (result.exit_code, result.stderr) == (2, f"Error: {message}\n")
+
+
+@pytest.mark.parametrize(("command", "kind"), [("calibrate", "qsched"), ("ptqd", "ptqd")])
+def test_nothing_is_made_for_a_method_that_nothing_draws_with(tmp_path, command, kind):
+    result = CliRunner().invoke(cli, [command, "--method", "fp16", "-o", str(tmp_path / "x.json")])
+    assert result.exit_code == 2
+    assert f"--method 'fp16': there is no method {kind}-fp16 that would draw with it" in result.stderr

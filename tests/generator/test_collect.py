@@ -97,6 +97,7 @@ def test_what_makes_no_gallery_is_bad_input_and_writes_nothing(tmp_path):
         (f"b={tmp_path / 'none'}", "no such folder"),
         (f"a={other}", "expected METHOD=FOLDER, each method once"),
         ("b", "expected METHOD=FOLDER"),
+        (f"b b={one}", """--images: field 'id': found "b b"; string should match"""),
     ):
         result = collect(tmp_path / "g", f"--images=a={one}", f"--images={second}")
         assert result.exit_code == 2
@@ -104,3 +105,22 @@ def test_what_makes_no_gallery_is_bad_input_and_writes_nothing(tmp_path):
         assert len(result.stderr.strip().splitlines()) == 1, result.stderr
         assert not (tmp_path / "g").exists()
     assert collect(one, f"--images=a={one}").exit_code == 2
+
+
+def test_what_is_interrupted_leaves_no_gallery_and_can_be_done_again(tmp_path, monkeypatch):
+    one = of_qsched(tmp_path / "one", "fp16")
+    (tmp_path / "g").mkdir()
+    rows = []
+
+    def interrupted(*_):
+        rows.append(1)
+        if len(rows) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gallery, "append_image", interrupted)
+        assert collect(tmp_path / "g", f"--images=a={one}").exit_code == 1
+    assert not list((tmp_path / "g").iterdir())
+    assert collect(tmp_path / "g", f"--images=a={one}").exit_code == 0
+    assert len(gallery.read_gallery(tmp_path / "g").images) == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "g"}
