@@ -23,7 +23,8 @@ from generator.files import write_whole
 from study import gallery
 from study.gallery import ImageRecord
 
-ENCODERS = max(1, min(8, (os.cpu_count() or 1) - 1))
+# One on each core: torch, where it computes on all of them, waits for the slowest, so they share the burden.
+ENCODERS = min(8, os.cpu_count() or 1)
 WAITING = 64  # pictures at most between drawing and the disk
 SMALL = 256  # pixels; up to here files are made as small as they go, above as quickly
 
