@@ -1,12 +1,12 @@
 """The README and docs are part of the product: what they say must exist."""
 
 import re
-import shlex
 import tomllib
 from pathlib import Path
 
 import pytest
 from click import ClickException, Context
+from page_commands import commands_of
 
 import elo.cli
 import generator.cli
@@ -48,17 +48,6 @@ def test_lists_of_commands_are_not_cut_short(group):
         pending += getattr(command, "commands", {}).values()
         context = Context(command, info_name=group, terminal_width=80)
         assert "..." not in command.get_help(context).partition("Commands:")[2], command.name
-
-
-def commands_of(text):
-    """The command lines of our programs in a page's blocks of code, as lists of words."""
-    blocks = re.findall(r"^ *```(\w*)\n(.*?)^ *```", text, re.M | re.S)
-    for block in (block for language, block in blocks if language in ("", "sh")):
-        for line in block.replace("\\\n", " ").splitlines():
-            for command in re.split(r"&&|;|\|", line.split(" #")[0]):
-                words = shlex.split(command.split(" > ")[0])
-                if words and words[0] in GROUPS:
-                    yield words
 
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{p.name}" for p in ROOT.glob("docs/*.md"))])

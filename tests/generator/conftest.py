@@ -1,5 +1,6 @@
 """Tiny random checkpoints of the pipelines that the model entries name: the same classes, built from code."""
 
+import functools
 import json
 
 import open_clip
@@ -31,8 +32,13 @@ from transformers import (
     T5Tokenizer,
 )
 
+from generator import calibrate
 from generator.measure import scorers
 from generator.measure.weights import WEIGHTS
+from generator.methods import mixdq, ptqd, svdquant
+from generator.quantize import lowrank
+from qsched.racing import race
+from qsched.search import search
 
 TINY = 16  # pixels
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -252,3 +258,23 @@ def tiny_scorers(tiny_clips, monkeypatch):
     monkeypatch.setattr(scorers, "open_clip_scorer", lambda name, file: own(f"tiny-{name}", file))
     monkeypatch.setattr(scorers, "spacy_nouns", lambda: lambda text: text.split()[-1:])
     return tiny_clips
+
+
+@pytest.fixture
+def small_methods(monkeypatch):
+    """Ranks and calibrations of the methods as small as the tiny checkpoints."""
+    monkeypatch.setattr(svdquant, "RANK", 4)
+    monkeypatch.setattr(svdquant, "CALIBRATION_PROMPTS", 2)
+    monkeypatch.setattr(mixdq, "CALIBRATION_PROMPTS", 2)
+    monkeypatch.setattr(mixdq, "SENSITIVITY_PROMPTS", 1)
+    monkeypatch.setattr(mixdq, "SPLITS", (1.0,))
+    monkeypatch.setattr(ptqd, "measure", functools.partial(ptqd.measure, count=2))
+    monkeypatch.setattr(lowrank, "EXPONENTS", ((0.0, 0.0), (0.5, 0.5)))
+    monkeypatch.setattr(lowrank, "ITERATIONS", 2)
+
+
+@pytest.fixture
+def small_searches(monkeypatch):
+    """Searches of few candidates."""
+    monkeypatch.setattr(calibrate, "search", functools.partial(search, grid=(0.95, 1.05), refine=False))
+    monkeypatch.setattr(calibrate, "race", functools.partial(race, candidates=4, races=1))

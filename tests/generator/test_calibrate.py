@@ -1,4 +1,3 @@
-import functools
 import json
 
 import numpy as np
@@ -20,19 +19,12 @@ from generator.prompts import PromptError, half_of, load_prompts, shapes_prompts
 from generator.sweep import render
 from qsched.coefficients import Coefficients, read_coefficients
 from qsched.jaq import jaq
-from qsched.racing import race
 from qsched.schedulers import QSchedTCDScheduler
-from qsched.search import search
 
 BASE, METHODS = MODELS["shapes"], all_methods()
 W4A4 = METHODS["w4a4"]
 FEW = {"captions": 8, "heldout": 8}
-
-
-@pytest.fixture(autouse=True)
-def small_searches(monkeypatch):
-    monkeypatch.setattr(calibrate, "search", functools.partial(search, grid=(0.95, 1.05), refine=False))
-    monkeypatch.setattr(calibrate, "race", functools.partial(race, candidates=4, races=1))
+pytestmark = pytest.mark.usefixtures("small_searches")
 
 
 @pytest.mark.parametrize("how", ["grid", "race"])

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from generator.methods import all_methods, mixdq, ptqd, qdiffusion, qsched, serial_parallel, svdquant
+from generator.methods import all_methods, mixdq, ptqd, qdiffusion, qsched, serial_parallel
 from generator.models import ENTRIES, SHIPPED, hub, of_entry
-from generator.quantize import QuantConv2d, QuantLinear, lowrank, quantizable, size_bytes
+from generator.quantize import QuantConv2d, QuantLinear, quantizable, size_bytes
 from generator.sweep import render
 from study.gallery import Prompt
 
@@ -22,17 +22,7 @@ TRAINED = {"s2p-w8a8": serial_parallel, "qdiffusion-w8a8": qdiffusion}
 # With guidance, SDXL's other text is zeros and has no BOS.
 QUANTIZED = [*itertools.product(FAMILIES, QUANTIZERS), ("sdxl-30", "mixdq-w8a8")]
 FEW_STEP = [family for family in FAMILIES if family != "sd14-pndm-10"]  # PNDM has no Q-Sched twin
-pytestmark = pytest.mark.matrix
-
-
-@pytest.fixture(autouse=True)
-def small(monkeypatch):
-    """Ranks and calibration as small as the models."""
-    monkeypatch.setattr(svdquant, "RANK", 4)
-    monkeypatch.setattr(svdquant, "CALIBRATION_PROMPTS", 2)
-    monkeypatch.setattr(mixdq, "CALIBRATION_PROMPTS", 2)
-    monkeypatch.setattr(lowrank, "EXPONENTS", ((0.0, 0.0), (0.5, 0.5)))
-    monkeypatch.setattr(lowrank, "ITERATIONS", 2)
+pytestmark = [pytest.mark.matrix, pytest.mark.usefixtures("small_methods")]
 
 
 @pytest.fixture
@@ -59,9 +49,7 @@ def test_quantizers_run_end_to_end(base, family, method):
 
 
 @pytest.mark.parametrize("family", ["sd14-pndm-10", "sdxl-turbo", "flux-schnell"])
-def test_mixed_bits_are_shared_out_and_run_end_to_end(base, family, monkeypatch):
-    monkeypatch.setattr(mixdq, "SENSITIVITY_PROMPTS", 1)
-    monkeypatch.setattr(mixdq, "SPLITS", (1.0,))
+def test_mixed_bits_are_shared_out_and_run_end_to_end(base, family):
     model = base(family)
     file = mixdq.measure_and_allocate(model, mixdq.allocation_file(model))
     assert 3 < file["mean_weight_bits"] <= 4
@@ -135,6 +123,6 @@ def test_qsched_runs_over_a_quantizer(base, family):
 @pytest.mark.parametrize("family", FEW_STEP)
 def test_ptqd_runs_over_a_quantizer(base, family):
     model = base(family)
-    ptqd.measure(model, METHODS["w4a4"], ptqd.statistics_file(model, "w4a4"), count=2)
+    ptqd.measure(model, METHODS["w4a4"], ptqd.statistics_file(model, "w4a4"))
     _, pictures = drawn(model, "ptqd-w4a4")
     assert not torch.equal(pictures, drawn(model, "w4a4")[1])
