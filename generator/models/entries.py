@@ -58,7 +58,7 @@ class _Described(_Record):
     """On a GPU; a CPU computes in float32."""
     backbone: Literal["unet", "transformer"]
     keep: tuple[str, ...] = ()
-    resolution: Annotated[int, Field(strict=True, ge=8)]
+    resolution: Annotated[int, Field(strict=True, ge=8, multiple_of=8)]
     guidance: float
     arguments: dict[str, Any] = {}
     """Of the pipeline's call."""
@@ -98,9 +98,7 @@ def read_entries(path: Path) -> list[Entry]:
     Raises ModelError naming file and field.
     """
     try:
-        with path.open("rb") as stream:
-            value = tomllib.load(stream)
-        file = _File.model_validate(value)
+        file = _File.model_validate(tomllib.loads(path.read_text(encoding="utf-8-sig")))
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

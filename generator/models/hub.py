@@ -20,8 +20,14 @@ import psutil
 import torch
 from diffusers import DiffusionPipeline
 from huggingface_hub import constants, hf_hub_download, model_info, snapshot_download
-from huggingface_hub.errors import GatedRepoError, HTTPError, RepositoryNotFoundError, RevisionNotFoundError
-from safetensors import safe_open
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HFValidationError,
+    HTTPError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from safetensors import SafetensorError, safe_open
 
 from generator.models.entries import Entry, ModelError
 
@@ -134,7 +140,7 @@ def _pipeline_folder(entry: Entry) -> tuple[Path, str]:
         folder = Path(snapshot_download(entry.hub, revision=entry.revision, local_files_only=True))
         if not _gaps(folder):
             return folder, folder.name
-    except FileNotFoundError:
+    except (FileNotFoundError, HFValidationError):
         pass
     return _downloaded(entry)
 
@@ -166,6 +172,8 @@ def asked(entry: Entry, hub: str, call: Callable[[], Any]) -> Any:
     page = f"https://huggingface.co/{hub}"
     try:
         return call()
+    except HFValidationError:
+        raise ModelError(f"{entry.id}: {hub}: neither a folder nor an id of the hub") from None
     except GatedRepoError:
         raise ModelError(
             f"{entry.id}: {hub} asks for its terms to be accepted: do so at {page}, then set HF_TOKEN to a "
@@ -254,13 +262,20 @@ def _must_fit(entry: Entry, folder: Path) -> None:
 
 
 def weight_bytes(entry: Entry, folder: Path) -> int:
-    """Bytes of all weights of a pipeline folder once loaded, counted in the headers of its files."""
+    """Bytes of all weights of a pipeline folder once loaded, counted in the headers of its files.
+
+    Raises ModelError for a file that broke off, or holds no weights.
+    """
     variant = entry.variant if _has_variant(folder, entry.variant) else None
     files = [file.relative_to(folder).as_posix() for file in folder.glob("*/*.safetensors")]
     numbers = 0
     for file in set(needed(files, variant)) & set(files):
-        with safe_open(folder / file, framework="pt") as opened:
-            numbers += sum(math.prod(opened.get_slice(name).get_shape()) for name in opened.keys())  # noqa: SIM118
+        try:
+            with safe_open(folder / file, framework="pt") as opened:
+                shapes = [opened.get_slice(name).get_shape() for name in opened.keys()]  # noqa: SIM118
+        except SafetensorError as error:
+            raise ModelError(f"{entry.id}: {folder / file}: not a whole file of weights: {error}") from None
+        numbers += sum(map(math.prod, shapes))
     return numbers * DTYPE_BYTES[dtype(entry)]
 
 

@@ -90,7 +90,7 @@ guidance = 0.0
 
 def test_a_model_is_added_by_a_toml_file(tmp_path, checkpoints):
     path = tmp_path / "mine.toml"
-    path.write_text(MINE.format(hub=checkpoints("StableDiffusionPipeline")))
+    path.write_text(MINE.format(hub=checkpoints("StableDiffusionPipeline")), encoding="utf-8-sig")
     with pytest.raises(ModelError, match=r"say which one: .*mine.toml:mine-2, .*mine.toml:mine-3"):
         find_model(str(path))
     base = find_model(f"{path}:mine-3")
@@ -103,6 +103,7 @@ def test_a_model_is_added_by_a_toml_file(tmp_path, checkpoints):
     [
         (("steps = [2, 3]", "steps = []"), "field 'steps': found"),
         (("steps = [2, 3]", "steps = [0]"), "field 'steps.0': found 0"),
+        (("resolution = 16", "resolution = 20"), "field 'resolution': found 20; .*multiple of 8"),
         (('backbone = "unet"', 'backbone = "vae"'), "field 'backbone': found"),
         (('licence = "mine"', ""), "field 'licence' is missing"),
         (('label = "Mine"', 'label = "Mine"\ncfg = 7'), "unknown key 'cfg'"),
@@ -180,7 +181,13 @@ def test_weights_may_lie_in_a_folder(checkpoints, tmp_path):
     with pytest.raises(ModelError, match=r"none: no such folder"):
         find_model("sdxl-turbo", tmp_path / "none").ready()
     copy = shutil.copytree(checkpoints("StableDiffusionXLPipeline"), tmp_path / "copy")
-    (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    weights = copy / "unet" / "diffusion_pytorch_model.safetensors"
+    whole = weights.read_bytes()
+    for torn in (whole[:-1], whole[:100], b"version https://git-lfs.github.com/spec/v1\n"):
+        weights.write_bytes(torn)
+        with pytest.raises(ModelError, match=r"sdxl-turbo: .*unet.*safetensors: not a whole file of weights"):
+            find_model("sdxl-turbo", copy).ready()
+    weights.unlink()
     shutil.rmtree(copy / "tokenizer_2")
     with pytest.raises(ModelError, match=r"no complete diffusers pipeline; it lacks tokenizer_2, unet"):
         find_model("sdxl-turbo", copy).ready()
@@ -240,6 +247,12 @@ FILES = {
     "safety_checker/model.fp16.safetensors": 600_000_000,
     "tokenizer/merges.txt": 500_000,
 }
+
+
+def test_a_hub_that_is_no_place_is_told(tiny, cache):
+    entry = tiny(ENTRIES["sdxl-turbo"]).model_copy(update={"hub": "runs/turbo/final"})
+    with pytest.raises(ModelError, match="runs/turbo/final: neither a folder nor an id of the hub"):
+        of_entry(entry).ready()
 
 
 def test_too_little_disk_is_told_with_both_numbers_before_anything_is_downloaded(cache, monkeypatch):
