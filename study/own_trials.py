@@ -3,11 +3,11 @@
 Statements that each answer needs are built once (see study.chain).
 """
 
-from functools import lru_cache
+from collections import OrderedDict
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, or_, select, update
-from sqlalchemy.exc import NoResultFound
 
 from study.chain import Held
 from study.schema import WAITING, table
@@ -80,17 +80,43 @@ def quota_of(trial: Any) -> int | None:
     return trial.quota_id if trial.kind == "main" else None
 
 
+# ---------------------------------------------------------------- pictures
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Whose a trial is, and the keys of the files that stand on its sides; none of it ever changes."""
+
+    voter_id: str
+    left: str
+    right: str
+
+
+LATELY = 4096  # trials: more than the voters of one process have open at a time
+_lately: OrderedDict[str, Sides] = OrderedDict()
+
+
+def remember(trial_id: str, sides: Sides) -> None:
+    """Keep the sides of a trial whose pictures will be asked for next, mostly of this process."""
+    _lately[trial_id] = sides
+    if len(_lately) > LATELY:
+        _lately.popitem(last=False)
+
+
 def shown_image(store: Store, voter_id: str, trial_id: str, side: str) -> str | None:
     """The key of the file that stands on one side of the voter's own trial."""
-    try:
-        shown = _pictures(store, trial_id)
-    except NoResultFound:
+    sides = _lately.get(trial_id) or _look_up(store, trial_id)
+    if sides is None or sides.voter_id != voter_id:
         return None
-    return str(getattr(shown, side)) if shown.voter_id == voter_id else None
+    return sides.left if side == "left" else sides.right
 
 
-@lru_cache(maxsize=1024)
-def _pictures(store: Store, trial_id: str) -> Any:
-    """Whose a trial is and what stands on its sides; that never changes, and both sides are asked for."""
+def _look_up(store: Store, trial_id: str) -> Sides | None:
+    """The sides of a trial that another process handed out, or this one long ago."""
     with store.engine.begin() as connection:  # ends with COMMIT, see Store.read
-        return connection.execute(PICTURES, {"trial": trial_id}).one()
+        row = connection.execute(PICTURES, {"trial": trial_id}).first()
+    if row is None:
+        return None
+    sides = Sides(**row._mapping)
+    remember(trial_id, sides)
+    return sides

@@ -4,11 +4,14 @@ Requests are counted in the memory of each worker process, so that no further se
 workers somebody may get through N times as often as it says here. Addresses are never written anywhere.
 """
 
+from datetime import UTC, datetime
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 
-from flask import Flask, Response, abort, g, request, session
-from flask.sessions import SecureCookieSessionInterface, SessionMixin
+from flask import Flask, Request, Response, abort, g, request, session
+from flask.sessions import SecureCookieSession, SecureCookieSessionInterface, SessionMixin
 from flask_wtf.csrf import CSRFProtect
+from itsdangerous import BadSignature
 from limits import parse
 from limits.strategies import FixedWindowRateLimiter
 from werkzeug.middleware.proxy_fix import ProxyFix
@@ -19,6 +22,7 @@ from study.visitor import open_protocol
 from study.windows import Windows
 
 SHORTEST_KEY = 16
+COOKIES = 1024  # so many are kept that were found to be ours: of participants who are at it just now
 
 DIRECTIVES = {
     "default-src": "'none'",
@@ -64,6 +68,25 @@ LOGINS = "10 per minute"  # from one address
 class Cookies(SecureCookieSessionInterface):
     """The session cookie; in MTurk's frame a browser sends it only if it says that it may be there."""
 
+    def __init__(self, app: Flask) -> None:
+        """`app` has its key."""
+        serializer = self.get_signing_serializer(app)
+        assert serializer is not None  # noqa: S101 - there is a key
+        self._read = lru_cache(COOKIES)(serializer.loads)  # what is not ours is raised, and not kept
+
+    def open_session(self, app: Flask, request: Request) -> SecureCookieSession:
+        """What a cookie says; Flask would work its signature out anew with each picture."""
+        cookie = request.cookies.get(self.get_cookie_name(app))
+        if not cookie:
+            return self.session_class()
+        try:
+            content, signed = self._read(cookie, return_timestamp=True)
+        except BadSignature:
+            return self.session_class()
+        if datetime.now(UTC) - signed > app.permanent_session_lifetime:
+            return self.session_class()
+        return self.session_class(content)  # a copy
+
     def save_session(self, app: Flask, session: SessionMixin, response: Response) -> None:
         """Send the cookie if it changed; Flask would first work out all that it would say of it."""
         if session.modified:
@@ -100,7 +123,7 @@ def secure(app: Flask) -> None:
         # Believed only where somebody said that there is a proxy: else each client could say who it is.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies)  # type: ignore[method-assign]
     app.config["SESSION_COOKIE_SECURE"] = proxies > 0
-    app.session_interface = Cookies()
+    app.session_interface = Cookies(app)
     _limit(app)  # first: what is refused for another reason is counted too
     app.before_request(_refuse_nul)
     CSRFProtect(app)

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, ins
 from study.chain import Held, record
 from study.config import Protocol
 from study.leases import take
+from study.own_trials import Sides, remember
 from study.schema import table
 from study.script import Step, script
 
@@ -21,6 +22,7 @@ NO_END = 2**31 - 1  # votes wanted where the protocol names no number
 
 assignments, cells, quotas = table("assignments"), table("cells"), table("quotas")
 images, prompts = table("images"), table("prompts")
+others = images.alias()
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,8 @@ SHOWN = (
     prompts.c.text,
     images.c.width,
     images.c.height,
+    images.c.served_key.label("key_1"),
+    others.c.served_key.label("key_2"),
 )
 NOT_SEEN = ~exists().where(
     assignments.c.voter_id == bindparam("voter"), assignments.c.cell_id == cells.c.id
@@ -60,8 +64,10 @@ NOT_SEEN = ~exists().where(
 
 
 def _with_pictures(statement: Select[Any]) -> Select[Any]:
-    return statement.join(images, images.c.id == cells.c.image_1).join(
-        prompts, prompts.c.id == cells.c.prompt_id
+    return (
+        statement.join(images, images.c.id == cells.c.image_1)
+        .join(others, others.c.id == cells.c.image_2)
+        .join(prompts, prompts.c.id == cells.c.prompt_id)
     )
 
 
@@ -165,6 +171,8 @@ def hand_out(db: Connection, voter: Held, protocol: Protocol, now: float, wait: 
         "sides_so_far": list(sides),
     }
     record(db, voter, trial_id, "assigned", now, body)
+    keys = (cell.key_1, cell.key_2) if first_left else (cell.key_2, cell.key_1)
+    remember(trial_id, Sides(voter.id, *keys))
     return Trial(trial_id, position, cell.text, cell.width, cell.height, cell.kind == "practice")
 
 

@@ -2,9 +2,10 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import event, func, select
 
 from study import ballot as ballots
+from study import own_trials
 from study.ballot import Answer, Answers, Ballot, RefusedError, answer, current, last_votes, undo
 from study.config import Protocol, Question
 from study.config import Quota as Wanted
@@ -12,7 +13,7 @@ from study.endings import report
 from study.own_trials import shown_image
 from study.participants import add_voter, find_person, find_voter, pseudonym
 from study.protocols import open_protocol
-from study.schema import Assignment, Event, Quota, Vote
+from study.schema import Assignment, Event, ImageRow, Quota, Vote
 from study.store import Store
 from study.verify import verify
 
@@ -198,6 +199,37 @@ def test_a_foreign_trial_is_refused_and_its_pictures_are_not_shown(store: Store)
     assert shown_image(store, one, trial, "left") != shown_image(store, one, trial, "right")
     assert shown_image(store, other, trial, "left") is None
     assert totals(store) == (0, 0, 0)
+
+
+def test_pictures_are_looked_up_only_where_another_process_handed_them_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_trials, "LATELY", 4)
+    voter, statements, sides = new(store), [], {}
+    event.listen(store.engine, "before_cursor_execute", lambda *of_it: statements.append(of_it[2]))
+    own_trials._lately.clear()
+    while trials := current(store, voter).trials:
+        with store.read() as session:
+            for trial in trials:
+                row = session.get_one(Assignment, trial.trial_id)
+                shown = [session.get_one(ImageRow, image) for image in (row.left_image, row.right_image)]
+                sides[trial.trial_id] = [image.served_key for image in shown]
+        statements.clear()
+        assert [list(pictures(store, voter, trial.trial_id)) for trial in trials] == [
+            sides[trial.trial_id] for trial in trials
+        ]
+        assert statements == []
+        vote(store, voter, trials[0].trial_id, f"vote-{trials[0].position}")
+    assert len(own_trials._lately) == 4 < len(sides)
+    own_trials._lately.clear()  # as another process has it
+    for trial_id, keys in sides.items():
+        statements.clear()
+        assert list(pictures(store, voter, trial_id)) == keys
+        assert len([one for one in statements if one.startswith("SELECT")]) == 1
+
+
+def pictures(store: Store, voter: str, trial: str) -> tuple[str | None, str | None]:
+    return shown_image(store, voter, trial, "left"), shown_image(store, voter, trial, "right")
 
 
 def test_a_pseudonym_is_stable_and_needs_the_key(store: Store) -> None:

@@ -1,11 +1,12 @@
 import re
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, session
 from flask.testing import FlaskClient
 from sqlalchemy import select
 
@@ -146,6 +147,20 @@ def test_a_cookie_that_we_did_not_sign_is_nobodys(robot: NewRobot, app: Flask) -
     client = app.test_client()
     client.set_cookie("study", cookie)
     assert client.get("/vote").status_code == 200
+
+
+def test_a_cookie_that_was_read_before_grows_old_and_is_nobody_elses(robot: NewRobot, app: Flask) -> None:
+    voter = robot()
+    cookie = {"Cookie": f"study={voter.client.get_cookie('study').value}"}
+    picture = voter.trials[0]["left"]
+    for path in (picture, "/vote", picture):
+        with app.test_request_context(path, headers=cookie):
+            assert len(session["voter"]) == 32
+            session["voter"] = "somebody else"  # of this request alone
+    assert voter.get(picture).status_code == 200
+    app.config["PERMANENT_SESSION_LIFETIME"] = timedelta(seconds=-1)
+    assert voter.get(picture).status_code == 404
+    assert voter.get("/vote").location == "/"
 
 
 # CSRF
