@@ -29,8 +29,7 @@ def replay(protocol: Protocol, voter_id: str, trials: int, body: Mapping[str, An
         return f"its quota was full: {body['load']} of {protocol.quota.votes}"
     if body["kind"] == "repeat":
         return ""  # the other side than the first time
-    left, right = body["sides_so_far"]
-    first_left = choose_side(left, right, body["lefts"], body["load"], step.draws[2])
+    first_left = choose_side(body["lead"], body["lefts"], body["load"], step.draws[2])
     if first_left != body["first_left"]:
         return f"first_left is {body['first_left']}, the counts and the draw say {first_left}"
     return ""
@@ -38,7 +37,6 @@ def replay(protocol: Protocol, voter_id: str, trials: int, body: Mapping[str, An
 
 def explain(protocol: Protocol, body: Mapping[str, Any]) -> str:
     """The event of an assignment in words."""
-    first, second = body["sides_so_far"]
     words = [f"trial {body['position']}: {body['kind']}, cell {body['cell']}"]
     if body["planned"] != body["kind"]:
         words.append(f"a {body['planned']} was planned, but none was to be had")
@@ -49,7 +47,7 @@ def explain(protocol: Protocol, body: Mapping[str, Any]) -> str:
         words.append(f"mirrors trial {body['repeat_of']}")
     else:
         words.append(
-            f"the voter had its first image {first} times left and {second} right, "
+            f"the voter had its first image {body['lead']:+} times oftener left than right, "
             f"all voters {body['lefts']} times left of {body['load']}"
         )
     words.append(f"draws {', '.join(f'{draw:.4f}' for draw in body['draws'])}")

@@ -9,7 +9,19 @@ import secrets
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, insert, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    bindparam,
+    case,
+    exists,
+    func,
+    insert,
+    or_,
+    select,
+)
 
 from study.chain import Held, record
 from study.config import Protocol
@@ -49,6 +61,23 @@ class Choice:
     first_time: Any = None
 
 
+# How much oftener than on the right this voter had the first method on the left before, shown with the same
+# second one; of a check: its first image, in checks of its kind.
+before, like_it = assignments.alias(), cells.alias()
+LEAD = (
+    select(func.coalesce(func.sum(case((before.c.first_left, 1), else_=-1)), 0))
+    .select_from(before.join(like_it, like_it.c.id == before.c.cell_id))
+    .where(
+        before.c.voter_id == bindparam("voter"),
+        like_it.c.kind == cells.c.kind,
+        or_(
+            cells.c.kind != "main",
+            and_(like_it.c.method_1 == cells.c.method_1, like_it.c.method_2 == cells.c.method_2),
+        ),
+    )
+    .correlate(cells)
+    .scalar_subquery()
+)
 # What a choice needs to know of a cell, and the statements for it, each built once (see study.chain).
 SHOWN = (
     *(cells.c[name] for name in ("id", "kind", "method_1", "method_2", "image_1", "image_2", "votes")),
@@ -57,6 +86,7 @@ SHOWN = (
     images.c.height,
     images.c.served_key.label("key_1"),
     others.c.served_key.label("key_2"),
+    LEAD.label("lead"),
 )
 NOT_SEEN = ~exists().where(
     assignments.c.voter_id == bindparam("voter"), assignments.c.cell_id == cells.c.id
@@ -114,14 +144,6 @@ OWN = (
     .where(assignments.c.voter_id == bindparam("voter"), assignments.c.kind.in_(("main", "repeat")))
     .order_by(assignments.c.position)
 )
-SIDES_OF_KIND = (
-    select(assignments.c.first_left)
-    .join(cells, cells.c.id == assignments.c.cell_id)
-    .where(assignments.c.voter_id == bindparam("voter"), cells.c.kind == bindparam("kind"))
-)
-SIDES_OF_PAIR = SIDES_OF_KIND.where(
-    cells.c.method_1 == bindparam("method_1"), cells.c.method_2 == bindparam("method_2")
-)
 GIVE = insert(assignments)
 
 
@@ -136,11 +158,10 @@ def hand_out(db: Connection, voter: Held, protocol: Protocol, now: float, wait: 
     choice = _choose(db, voter, protocol, position, step, wait)
     if choice is None:
         return None
-    sides = sides_so_far(db, voter.id, choice.cell)
     if choice.first_time is not None:
         first_left = not choice.first_time.first_left
     else:
-        first_left = choose_side(*sides, choice.lefts, choice.load, step.draws[2])
+        first_left = choose_side(choice.cell.lead, choice.lefts, choice.load, step.draws[2])
     cell, trial_id = choice.cell, secrets.token_hex(16)
     left, right = (cell.image_1, cell.image_2) if first_left else (cell.image_2, cell.image_1)
     told = {
@@ -168,7 +189,7 @@ def hand_out(db: Connection, voter: Held, protocol: Protocol, now: float, wait: 
         "load": choice.load,
         "lefts": choice.lefts,
         "cell_votes": cell.votes,
-        "sides_so_far": list(sides),
+        "lead": cell.lead,
     }
     record(db, voter, trial_id, "assigned", now, body)
     keys = (cell.key_1, cell.key_2) if first_left else (cell.key_2, cell.key_1)
@@ -235,33 +256,22 @@ def choose_repeat(db: Connection, voter_id: str, last: int, draw: float) -> Choi
     if not can:
         return None
     first_time = can[int(draw * len(can))]
-    cell = db.execute(ONE_CELL, {"cell": first_time.cell_id}).one()
+    cell = db.execute(ONE_CELL, {"cell": first_time.cell_id, "voter": voter_id}).one()
     return Choice(cell, "repeat", first_time=first_time)
 
 
-def choose_side(left: int, right: int, lefts: int, load: int, draw: float) -> bool:
+def choose_side(lead: int, lefts: int, load: int, draw: float) -> bool:
     """Whether the first method goes left.
 
-    left, right  how often this voter had it there: they never differ by more than one
+    lead         how much oftener this voter had it left than right: never more than once, either way
     lefts, load  how often all voters had it left, and in all: balanced where the voter leaves the choice
     draw         in [0, 1), where both are even
     """
-    if left != right:
-        return left < right
+    if lead:
+        return lead < 0
     if 2 * lefts != load:
         return 2 * lefts < load
     return draw < 0.5
-
-
-def sides_so_far(db: Connection, voter_id: str, cell: Any) -> tuple[int, int]:
-    """How often this voter had the first method (of a check: its first image) left, and how often right."""
-    asked = {"voter": voter_id, "kind": cell.kind}
-    if cell.kind == "main":
-        pair = {"method_1": cell.method_1, "method_2": cell.method_2}
-        rows = db.scalars(SIDES_OF_PAIR, {**asked, **pair}).all()
-    else:
-        rows = db.scalars(SIDES_OF_KIND, asked).all()
-    return sum(rows), len(rows) - sum(rows)
 
 
 def _first(db: Connection, statements: list[Select[Any]], values: dict[str, Any]) -> Any:

@@ -330,7 +330,7 @@ def test_an_assignment_can_be_replayed_and_explained(store: Store, protocol: Pro
 def test_a_voters_sides_never_differ_by_more_than_one(draws: list[tuple[float, int, int]]) -> None:
     left = right = 0
     for draw, lefts, rights in draws:
-        if choose_side(left, right, lefts, lefts + rights, draw):
+        if choose_side(left - right, lefts, lefts + rights, draw):
             left += 1
         else:
             right += 1
