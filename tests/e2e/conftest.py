@@ -10,11 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
 from threading import Thread
+from typing import Any
 
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
 REPOSITORY = Path(__file__).parents[2]
+LONG = 120  # seconds: far more than anything here takes, also on a machine that is busy with something else
+UNSENT = """() => new Promise((resolve) => {
+    const asked = indexedDB.open("pairstudy");
+    asked.onsuccess = () => {
+        const items = asked.result.transaction("outbox").objectStore("outbox").getAll();
+        items.onsuccess = () => {
+            asked.result.close();
+            resolve(items.result.length);
+        };
+    };
+})"""  # how many answers the server does not have
 
 
 def missing(what: str) -> None:
@@ -51,7 +63,7 @@ def browser() -> Iterator["Browser"]:  # noqa: F821
 def command(program: str, *arguments: object) -> str:
     """Run a command of ours as a user would and return what it printed."""
     line = [sys.executable, "-c", f"from {program}.cli import cli; cli()", *map(str, arguments)]
-    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=LONG)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -78,7 +90,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
 
     `toml` is what study.toml says beside name and title.
     """
-    processes: list[subprocess.Popen[str]] = []
+    running: list[tuple[subprocess.Popen[str], Thread]] = []
 
     def start(gallery: Path, title: str = "Which picture is better?", toml: str = "") -> Served:
         folder = tmp_path_factory.mktemp("served") / "study"
@@ -93,27 +105,60 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Se
             stderr=subprocess.STDOUT,
             text=True,
         )
-        processes.append(process)
-        said = _read_until(process, "Ctrl-C")
+        lines: Queue[str] = Queue()
+        reader = Thread(target=_read, args=(process, lines))
+        reader.start()
+        running.append((process, reader))
+        said = ""
+        while "Ctrl-C" not in said:
+            line = lines.get(timeout=LONG)
+            assert line, said
+            said += line
         address = re.search(r"Voters\s+(http://\S+?)/\s", said)
         password = re.search(r"one-time password: (\S+)", said)
         assert address and password, said
         return Served(folder, address[1], password[1], said)
 
     yield start
-    for process in processes:
+    for process, reader in running:
         process.terminate()
-        process.wait(timeout=30)
-        assert process.stdout
-        process.stdout.close()
+        process.wait(timeout=LONG)
+        reader.join()
 
 
-def _read_until(process: "subprocess.Popen[str]", word: str) -> str:
-    lines: Queue[str] = Queue()
+def _read(process: "subprocess.Popen[str]", lines: "Queue[str]") -> None:
+    """Hand on what a process says, line by line, and "" at its end."""
     assert process.stdout
-    stream = process.stdout
-    Thread(target=lambda: [lines.put(line) for line in iter(stream.readline, "")], daemon=True).start()
-    said = ""
-    while word not in said:
-        said += lines.get(timeout=30)
-    return said
+    with process.stdout as said:
+        for line in said:
+            lines.put(line)
+    lines.put("")
+
+
+def settle(page: Any) -> None:
+    """Wait for two frames: what was changed before is laid out, and who watches sizes has been told."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def wait_for_pair(page: Any, number: int) -> None:
+    """Wait until a pair can be answered: it is there, and was painted long enough ago."""
+    page.wait_for_function(
+        "n => document.querySelectorAll('#stage img').length === 2"
+        " && document.querySelector('#stage').getAttribute('aria-busy') === 'false'"
+        " && document.querySelector('#progress').value === n - 1",
+        arg=number,
+    )
+    settle(page)
+    page.wait_for_timeout(250)  # nobody answers quicker
+
+
+def wait_for_pictures(page: Any, pairs: int) -> None:
+    """Wait until the page has loaded the pictures of so many pairs."""
+    addresses = "performance.getEntriesByType('resource').map((it) => it.name)"
+    loaded = f"new Set({addresses}.filter((it) => it.endsWith('.png'))).size"
+    page.wait_for_function(f"pairs => {loaded} >= 2 * pairs", arg=pairs)
+
+
+def wait_until_sent(page: Any) -> None:
+    """Wait until the server has all answers."""
+    page.wait_for_function(f"async () => await ({UNSENT})() === 0", polling=100, timeout=1000 * LONG)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import missing
+from tests.e2e.conftest import missing, settle, wait_for_pictures, wait_until_sent
 from tests.e2e.test_voting import Voter
 
 pytestmark = pytest.mark.browser
@@ -50,7 +50,8 @@ def voter(request: pytest.FixtureRequest, browser: Any, served: Any) -> Iterator
 
 
 def check(page: Any, where: str) -> None:
-    """No violation of any rule of axe."""
+    """No violation of any rule of axe, once the page is there."""
+    page.wait_for_load_state()
     try:
         from axe_playwright_python.sync_playwright import Axe
     except ImportError:
@@ -98,7 +99,8 @@ def test_axe_finds_nothing_on_the_way_of_a_voter(voter: Voter) -> None:
     check(page, "break")
     page.get_by_role("button", name="Continue").click()
     voter.wait_for_pair(3)
-    page.wait_for_load_state("networkidle")
+    wait_until_sent(page)
+    wait_for_pictures(page, 4)
     voter.context.set_offline(True)
     page.keyboard.press("ArrowLeft")
     voter.wait_for_pair(4)
@@ -121,7 +123,7 @@ def test_axe_finds_nothing_for_the_researcher(browser: Any, served: Any) -> None
     enter(voter)
     voter.page.keyboard.press("ArrowLeft")
     voter.wait_for_pair(2)
-    voter.page.wait_for_load_state("networkidle")
+    wait_until_sent(voter.page)
     page = voter.context.new_page()
     page.goto(f"{served.address}/admin/")
     check(page, "login")
@@ -217,7 +219,7 @@ def test_nothing_is_lost_at_twice_the_text_size_and_in_narrow_windows(
     enter(voter)
     for percent in (100, 200):
         page.evaluate("percent => document.documentElement.style.fontSize = `${percent}%`", percent)
-        page.wait_for_timeout(200)
+        settle(page)
         seen = page.evaluate(
             """() => {
                 const cut = [...document.querySelectorAll("#vote button, #vote p")].filter((it) =>
@@ -246,7 +248,7 @@ def test_from_right_to_left_the_left_picture_stays_left(browser: Any, served: An
     enter(voter)
     page = voter.page
     page.evaluate("document.documentElement.dir = 'rtl'")
-    page.wait_for_timeout(200)
+    settle(page)
 
     def x(selector: str) -> float:
         return page.locator(selector).bounding_box()["x"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.e2e.conftest import wait_until_sent
 from tests.e2e.test_voting import Voter, exported
 
 pytestmark = pytest.mark.browser
@@ -52,6 +53,7 @@ def test_both_pictures_zoom_and_pan_as_one_and_uses_are_counted(
     x, y = middle(voter, "left")
     voter.page.mouse.move(x + 100, y)
     voter.page.mouse.wheel(0, -120)
+    voter.page.locator("#zoom").get_by_text("2×").wait_for()
     voter.page.keyboard.press("+")
     left, right = shown(voter)
     assert left["zoom"] == right["zoom"] == 3
@@ -74,7 +76,7 @@ def test_both_pictures_zoom_and_pan_as_one_and_uses_are_counted(
     assert voter.page.locator("#count").inner_text().startswith("Pair 1 ")  # none of it was an answer
     voter.page.keyboard.press("ArrowLeft")
     voter.wait_for_pair(2)
-    voter.page.wait_for_load_state("networkidle")
+    wait_until_sent(voter.page)
     (row,) = exported(command, voter.folder, tmp_path / "votes.jsonl")
     assert row["display"]["inspection"] == {"zoom": 3, "pan": 2, "flip": 1, "largest": 3}
     assert [one["zoom"] for one in shown(voter)] == [1, 1]  # the next pair begins plain
@@ -90,14 +92,12 @@ def test_a_held_key_or_press_shows_the_other_picture_in_place(voter: Any) -> Non
 
     voter.page.mouse.move(*middle(voter, "right"))
     voter.page.mouse.down()
-    voter.page.wait_for_timeout(500)
+    voter.page.wait_for_function("source => document.querySelector('#left img').src === source", arg=right)
     assert [one["source"] for one in shown(voter)] == [right, left]
     voter.page.mouse.up()
-    voter.page.wait_for_timeout(100)
     assert [one["source"] for one in shown(voter)] == [left, right]
     assert voter.page.locator("#count").inner_text().startswith("Pair 1 ")
-    voter.page.mouse.down()
-    voter.page.mouse.up()  # a short press is an answer
+    voter.page.mouse.click(*middle(voter, "right"))  # a short press is an answer
     voter.wait_for_pair(2)
 
 
@@ -218,7 +218,7 @@ def test_the_record_tells_the_scale_in_device_pixels(
     width = voter.page.locator("#left img").bounding_box()["width"]
     voter.page.keyboard.press("ArrowRight")
     voter.wait_for_pair(2)
-    voter.page.wait_for_load_state("networkidle")
+    wait_until_sent(voter.page)
     (row,) = exported(command, served.folder, tmp_path / "votes.jsonl")
     assert row["display"]["scale"] == width * 2 / 100 == int(width * 2 / 100)
     assert json.dumps(row["display"])  # plain JSON all through

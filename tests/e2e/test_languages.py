@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import wait_for_pair
 from tests.e2e.test_accessibility import check
 
 pytestmark = pytest.mark.browser
@@ -94,8 +95,7 @@ def test_a_session_in_another_language(browser: Any, served: Any, language: str,
     page.get_by_role("button", name=agree).click()
     shoot("instructions")
     page.get_by_role("link", name=first).click()
-    page.wait_for_selector("#right img")
-    page.wait_for_timeout(300)
+    wait_for_pair(page, 1)
     shoot("vote")
     # Left stays left: the picture, its button, and what the key and the click mean.
     sides = page.locator("#stage figure, #answers [data-answer=left], #answers [data-answer=right]")
@@ -112,13 +112,13 @@ def test_a_session_in_another_language(browser: Any, served: Any, language: str,
     shoot("report")
     page.get_by_role("button", name=cancel).click()
     page.keyboard.press("ArrowLeft")
-    page.wait_for_timeout(400)
+    wait_for_pair(page, 2)
     page.locator("#answers [data-answer=tie]").click()
     page.get_by_role("button", name=rested, exact=True).wait_for()
     shoot("break")
     page.get_by_role("button", name=rested, exact=True).click()
-    for _ in range(2):
-        page.wait_for_timeout(400)
+    for number in (3, 4):
+        wait_for_pair(page, number)
         page.locator("#answers [data-answer=both_bad]").click()
     page.get_by_role("heading", level=1, name=thanks).wait_for()
     shoot("done")

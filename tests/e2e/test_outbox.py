@@ -6,23 +6,13 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import CHROMIUM
+from tests.e2e.conftest import CHROMIUM, UNSENT, settle, wait_for_pictures, wait_until_sent
 from tests.e2e.test_voting import Voter, exported
 
 pytestmark = pytest.mark.browser
 
 KEYS = {"left": "ArrowLeft", "tie": "ArrowDown", "right": "ArrowRight"}
 SIDES = {"model_a": "left", "tie": "tie", "model_b": "right"}
-UNSENT = """() => new Promise((resolve) => {
-    const asked = indexedDB.open("pairstudy");
-    asked.onsuccess = () => {
-        const items = asked.result.transaction("outbox").objectStore("outbox").getAll();
-        items.onsuccess = () => {
-            asked.result.close();
-            resolve(items.result.length);
-        };
-    };
-})"""
 
 
 @pytest.fixture(scope="module")
@@ -66,18 +56,10 @@ def answer(voter: Voter, number: int, side: str, page: Any = None) -> None:
     page.keyboard.press(KEYS[side])
 
 
-def wait_until_sent(page: Any) -> None:
-    for _ in range(300):
-        if page.evaluate(UNSENT) == 0:
-            return
-        page.wait_for_timeout(100)
-    raise AssertionError("answers are still in the outbox after half a minute")
-
-
 def test_twenty_trials_without_network_arrive_once_and_in_order(
     voter: Voter, stored: Callable[[Voter], dict[str, str]]
 ) -> None:
-    voter.page.wait_for_load_state("networkidle")  # the next twenty pairs are here
+    wait_for_pictures(voter.page, 21)
     voter.context.set_offline(True)
     for number in range(1, 22):
         answer(voter, number, ("left", "right", "tie")[number % 3])
@@ -165,6 +147,8 @@ def test_a_second_tab_follows_the_first(voter: Voter, stored: Callable[[Voter], 
     answer(voter, 1, "left")
     voter.wait_for_pair(2, other)  # by itself
     assert other.get_by_text("answered in another tab").is_visible()
+    for page in (voter.page, other):
+        wait_for_pictures(page, 21)
     voter.context.set_offline(True)
     answer(voter, 2, "right", other)
     answer(voter, 3, "tie")
@@ -203,17 +187,18 @@ def test_without_a_database_answers_are_kept_in_memory_and_leaving_is_warned_of(
     voter = Voter(browser, served.address)
     voter.context.add_init_script("Object.defineProperty(window, 'indexedDB', {value: undefined})")
     voter.start()
-    voter.page.wait_for_load_state("networkidle")
+    wait_for_pictures(voter.page, 21)
     voter.context.set_offline(True)
     answer(voter, 1, "left")
     answer(voter, 2, "right")
     voter.page.get_by_text("No connection").wait_for()
-    asked: list[str] = []
-    voter.page.on("dialog", lambda dialog: (asked.append(dialog.type), dialog.dismiss()))
-    voter.page.close(run_before_unload=True)
-    voter.page.wait_for_timeout(300)
-    assert asked == ["beforeunload"]
-    voter.context.set_offline(False)
+    voter.page.on("dialog", lambda dialog: dialog.dismiss())
+    with voter.page.expect_event("dialog") as asked:
+        voter.page.close(run_before_unload=True)
+    assert asked.value.type == "beforeunload"
+    last = list(voter.picked)[-1]
+    with voter.page.expect_response(f"**/trials/{last}/vote"):
+        voter.context.set_offline(False)
     voter.page.get_by_text("No connection").wait_for(state="hidden")
     voter.wait_for_pair(3)
     assert stored(voter) == voter.picked
@@ -229,7 +214,8 @@ def test_an_answer_is_taken_back_sent_or_not(voter: Voter, stored: Callable[[Vot
     answer(voter, 1, "right")
     answer(voter, 2, "left")
     voter.wait_for_pair(3)
-    page.wait_for_load_state("networkidle")
+    wait_until_sent(page)
+    wait_for_pictures(page, 21)
     voter.context.set_offline(True)
     answer(voter, 3, "left")
     voter.wait_for_pair(4)
@@ -303,8 +289,8 @@ def test_nothing_takes_the_place_of_the_only_way_on(voter: Voter) -> None:
     voter.page.route("**/trials/*/vote", lambda route: route.fulfill(**refusal), **once)
     voter.page.get_by_text("The server did not take an answer (foreign_trial).").wait_for()
     voter.page.wait_for_event("requestfailed")  # the second answer, which has something to say as well
-    voter.page.wait_for_timeout(200)
-    voter.page.get_by_role("link", name="Go on where you were").click(timeout=2000)
+    settle(voter.page)
+    voter.page.get_by_role("link", name="Go on where you were").click()
     voter.page.get_by_role("link", name="Continue with pair").wait_for()
 
 

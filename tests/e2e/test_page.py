@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import settle, wait_until_sent
 from tests.e2e.test_voting import Voter, exported
 
 pytestmark = pytest.mark.browser
@@ -74,6 +75,11 @@ def answer(voter: Voter, number: int, first: str = "ArrowLeft", second: str = "A
     return trial
 
 
+def moment(voter: Voter, mark: str) -> float:
+    """When a pair was last "revealed" or "answered", in milliseconds on the page's clock."""
+    return voter.page.evaluate("mark => performance.getEntriesByName(mark).at(-1).startTime", mark)
+
+
 def rows_of(trial: str, served: Any, command: Callable[..., str], tmp_path: Path) -> dict[str, Any]:
     rows = exported(command, served.folder, tmp_path / "v.jsonl")
     return {row["question"]: row for row in rows if row["trial_id"] == trial}
@@ -92,6 +98,8 @@ def test_answers_unlock_when_the_pair_was_seen_for_long_enough(
     voter: Voter, served: Any, command: Callable[..., str], tmp_path: Path
 ) -> None:
     page = voter.page
+    voter.context.add_init_script(f"({HIDE})(true)")  # so that no time passes
+    page.reload()
     page.wait_for_selector("#right img")
     left = page.get_by_role("button", name="Left", exact=True)
     assert left.get_attribute("aria-disabled") == "true"
@@ -99,9 +107,10 @@ def test_answers_unlock_when_the_pair_was_seen_for_long_enough(
     left.click(force=True)
     page.wait_for_timeout(100)
     assert question(voter) == "Which picture do you prefer?"
+    page.evaluate(HIDE, False)
     trial = answer(voter, 1)
     voter.wait_for_pair(2)
-    page.wait_for_load_state("networkidle")
+    wait_until_sent(page)
     assert rows_of(trial, served, command, tmp_path)["preference"]["rt_ms"] >= 600
 
 
@@ -110,7 +119,7 @@ def test_time_stands_still_while_the_page_is_hidden_and_lost_focus_is_counted(
 ) -> None:
     page = voter.page
     voter.wait_for_pair(1)
-    revealed = page.evaluate("performance.getEntriesByName('revealed').at(-1).startTime")
+    revealed = moment(voter, "revealed")
     gone = page.evaluate(HIDE, True)
     page.wait_for_timeout(1000)
     back = page.evaluate(HIDE, False)
@@ -118,7 +127,7 @@ def test_time_stands_still_while_the_page_is_hidden_and_lost_focus_is_counted(
     trial = answer(voter, 1)
     after = page.evaluate("performance.now()")
     voter.wait_for_pair(2)
-    page.wait_for_load_state("networkidle")
+    wait_until_sent(page)
     rows = rows_of(trial, served, command, tmp_path)
     display = rows["preference"]["display"]
     assert back[0] - gone[1] - 1 <= display["hidden_ms"] <= back[1] - gone[0] + 1  # whole milliseconds
@@ -156,7 +165,7 @@ def test_undo_reaches_past_a_reload(
     undo = page.get_by_role("button", name="Undo")
     trials = [answer(voter, number) for number in (1, 2)]
     voter.wait_for_pair(3)
-    page.wait_for_load_state("networkidle")
+    wait_until_sent(page)
     page.reload()
     for number in (2, 1):
         voter.wait_for_pair(number + 1)
@@ -166,7 +175,7 @@ def test_undo_reaches_past_a_reload(
     assert undo.get_attribute("aria-disabled") == "true"
     assert answer(voter, 1, first="ArrowRight") == trials[0]
     voter.wait_for_pair(2)
-    page.wait_for_load_state("networkidle")
+    wait_until_sent(page)
     again = rows_of(trials[0], served, command, tmp_path)["preference"]
     assert (again["winner"], bool(again["supersedes"])) == ("model_b", True)
     assert again["display"]["reveals"] == 2
@@ -189,14 +198,17 @@ def test_a_break_is_offered_takes_no_time_and_can_be_undone(
     voter.wait_for_pair(4)
     page.reload()
     assert page.get_by_role("button", name="Continue").evaluate("it => it === document.activeElement")
-    page.wait_for_timeout(2000)
+    rested = page.evaluate("performance.now()")
     page.keyboard.press("Enter")
     page.keyboard.press("Enter")  # and no answer
     voter.wait_for_pair(4)
+    revealed = moment(voter, "revealed")
+    assert revealed >= rested
     trial = answer(voter, 4)
     voter.wait_for_pair(5)
-    page.wait_for_load_state("networkidle")
-    assert rows_of(trial, served, command, tmp_path)["preference"]["rt_ms"] < 2000
+    wait_until_sent(page)
+    taken = rows_of(trial, served, command, tmp_path)["words"]["rt_ms"]
+    assert taken == pytest.approx(moment(voter, "answered") - revealed, abs=2)
 
 
 def test_a_pair_is_skipped_with_a_reason_by_keyboard(voter: Voter, served: Any) -> None:
@@ -215,7 +227,7 @@ def test_a_pair_is_skipped_with_a_reason_by_keyboard(voter: Voter, served: Any) 
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     voter.wait_for_pair(2)
-    page.wait_for_load_state("networkidle")
+    wait_until_sent(page)
     ((event, body),) = ended(served, trial)
     assert event == "skipped"
     assert '"reason": "not_shown"' in body or '"reason":"not_shown"' in body
@@ -237,7 +249,7 @@ def test_either_picture_can_be_reported(voter: Voter, served: Any) -> None:
         page.keyboard.press("1")  # a digit in a text is no answer
         page.get_by_role("button", name="Report it").click()
         voter.wait_for_pair(number + 1)
-        page.wait_for_load_state("networkidle")
+        wait_until_sent(page)
         ((event, _),) = ended(served, trial)
         assert event == "reported"
         with closing(sqlite3.connect(served.folder / "study.db")) as database:
@@ -286,6 +298,7 @@ def test_back_and_forward_and_reload_lead_to_the_pair_that_is_open(voter: Voter)
     page.get_by_role("button", name="Report", exact=True).click()
     page.reload()
     voter.wait_for_pair(2)
+    wait_until_sent(page)
     page.go_back()
     page.get_by_role("link", name="Continue with pair 2").wait_for()
     page.go_forward()
@@ -293,7 +306,7 @@ def test_back_and_forward_and_reload_lead_to_the_pair_that_is_open(voter: Voter)
     assert voter.trial() == trial
     answer(voter, 2)
     voter.wait_for_pair(3)
-    page.wait_for_load_state("networkidle")
+    wait_until_sent(page)
     page.go_back()
     page.get_by_role("link", name="Continue with pair 3").wait_for()
 
@@ -326,7 +339,8 @@ def test_a_window_that_is_too_small_is_told_kindly_and_time_stands_still(
     assert page.get_by_text("500 × 400 pixels at least; this window has 400 × 900").is_visible()
     link = page.locator("#gate code").inner_text()
     assert link.startswith(f"{large.address}/r/")
-    page.wait_for_timeout(1500)
+    settle(page)
+    page.wait_for_timeout(500)
     page.keyboard.press("ArrowLeft")
     assert count(voter).startswith("Pair 1 ")
     page.set_viewport_size({"width": 520, "height": 420})
@@ -336,10 +350,10 @@ def test_a_window_that_is_too_small_is_told_kindly_and_time_stands_still(
     voter.wait_for_pair(1)
     page.keyboard.press("ArrowLeft")
     voter.wait_for_pair(2)
-    page.wait_for_load_state("networkidle")
+    wait_until_sent(page)
     (row,) = exported(command, large.folder, tmp_path / "v.jsonl")
     assert row["display"]["scale"] == 0.5
-    assert row["display"]["hidden_ms"] >= 1500
+    assert row["display"]["hidden_ms"] >= 450
     elsewhere = Voter(browser, large.address, viewport={"width": 1000, "height": 700})
     elsewhere.page.goto(link)
     elsewhere.page.get_by_role("link", name="Continue with pair 2").click()

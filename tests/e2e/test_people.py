@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import wait_for_pair
+
 pytestmark = pytest.mark.browser
 
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
@@ -95,9 +97,8 @@ def test_from_an_invitation_to_the_code(
     shoot("instructions")
     page.get_by_role("link", name="To the first pair").click()
     for number in range(3):
-        page.locator("#count").get_by_text(f"Pair {number + 1} ").wait_for()
+        wait_for_pair(page, number + 1)
         assert ("practice" in page.locator("#count").inner_text()) == (number == 0)
-        page.wait_for_timeout(300)
         page.keyboard.press("ArrowLeft")
     page.wait_for_url("**/done")
     assert page.locator("output#code").inner_text() == "C1A2B3C4"
@@ -206,7 +207,7 @@ finished = "C1A2B3C4"
     frame = page.frame_locator("iframe")
     frame.get_by_role("button", name="Start").click()  # its cookie comes through
     frame.locator("#right img").wait_for()
-    page.wait_for_timeout(400)
+    wait_for_pair(page.frames[1], 1)
     frame.get_by_role("button", name="Left").click()
     frame.get_by_role("button", name="Submit to Mechanical Turk").click()
     frame.get_by_text("Thank you").wait_for()
@@ -215,6 +216,5 @@ finished = "C1A2B3C4"
     assert form == "assignmentId=3XYZ&outcome=finished&code=C1A2B3C4"
 
     page.goto("https://evil.example/")
-    page.wait_for_timeout(300)
-    assert page.frames[1].url == "chrome-error://chromewebdata/"
+    page.frames[1].wait_for_url("chrome-error://chromewebdata/")
     context.close()

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import wait_for_pair
+
 pytestmark = pytest.mark.browser
 
 
@@ -33,13 +35,11 @@ def begin(browser: Any, served: Any) -> Any:
     page = browser.new_context().new_page()
     page.goto(served.address)
     page.get_by_role("button", name="Start").click()
-    page.wait_for_selector("#right img")
     return page
 
 
-def vote(page: Any) -> None:
-    page.wait_for_selector("#answers button[aria-disabled=false]")
-    page.wait_for_timeout(300)
+def vote(page: Any, number: int) -> None:
+    wait_for_pair(page, number)
     with page.expect_response("**/vote"):
         page.keyboard.press("ArrowLeft")
 
@@ -51,13 +51,13 @@ def votes(page: Any) -> Any:
 def test_the_numbers_keep_up_until_they_are_told_to_stay(browser: Any, served: Any, researcher: Any) -> None:
     voter = begin(browser, served)
     assert votes(researcher).inner_text() == "0"
-    vote(voter)
+    vote(voter, 1)
     researcher.clock.fast_forward(16_000)
     votes(researcher).and_(researcher.get_by_text("1", exact=True)).wait_for()
     cell = researcher.locator(".matrix td", has_text="1").first
     assert cell.is_visible()
     researcher.get_by_label("Live").uncheck()
-    vote(voter)
+    vote(voter, 2)
     with pytest.raises(Exception, match="Timeout"), researcher.expect_request("**/admin/", timeout=1500):
         researcher.clock.fast_forward(60_000)
     assert votes(researcher).inner_text() == "1"
@@ -67,7 +67,7 @@ def test_the_numbers_keep_up_until_they_are_told_to_stay(browser: Any, served: A
 def test_what_has_the_focus_is_not_replaced(browser: Any, served: Any, researcher: Any) -> None:
     voter = begin(browser, served)
     researcher.locator("#pairs").focus()
-    vote(voter)
+    vote(voter, 1)
     researcher.clock.fast_forward(16_000)
     votes(researcher).and_(researcher.get_by_text("1", exact=True)).wait_for()
     assert researcher.evaluate("document.activeElement.id") == "pairs"
@@ -79,13 +79,13 @@ def test_a_pause_reaches_a_voter_and_ends(browser: Any, served: Any, researcher:
     voter = begin(browser, served)
     researcher.get_by_role("button", name="Pause").press("Enter")
     researcher.get_by_text("Paused: nobody gets a new pair").wait_for()
-    for _ in range(4):  # the one on the screen, and those that were loaded ahead
-        vote(voter)
+    for number in range(1, 5):  # the one on the screen, and those that were loaded ahead
+        vote(voter, number)
     voter.get_by_role("heading", name="Back soon").wait_for()
     researcher.get_by_role("button", name="Resume").press("Enter")
     researcher.get_by_role("button", name="Pause").wait_for()
     assert votes(researcher).inner_text() == "4"
     voter.get_by_role("link", name="Look again").click()
     voter.get_by_role("link", name="Continue").click()
-    vote(voter)
+    vote(voter, 5)
     voter.context.close()

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import wait_for_pair
+
 pytestmark = pytest.mark.browser
 
 SCREENSHOTS = Path(__file__).parents[2] / "screenshots"
@@ -32,11 +34,10 @@ def test_pages_are_there_to_be_looked_at(
         page.goto(served.address)
         shoot("welcome", whole=name == "desktop")  # a whole-page shot forgets that a phone cannot hover
         page.get_by_role("button", name="Start").click()
-        page.wait_for_selector("#right img")
-        page.wait_for_timeout(300)
+        wait_for_pair(page, 1)
         shoot("vote")
         for number in range(6):
-            page.wait_for_timeout(300)
+            wait_for_pair(page, number + 1)
             page.locator("#answers button").nth(number % 3).click()
         page.wait_for_url("**/done")
         shoot("done")

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import wait_for_pair, wait_until_sent
+
 WATCH = """
     window.violations = [];
     addEventListener("securitypolicyviolation", (event) => {
@@ -34,14 +36,9 @@ def test_voting_and_admin_work_under_the_policy(
     look()
     page.get_by_role("button", name="Start").click()
     for number in range(1, 6):
-        page.wait_for_function(
-            "n => document.querySelector('#count').textContent.startsWith(`Pair ${n} `)"
-            " && document.querySelector('#stage').getAttribute('aria-busy') === 'false'",
-            arg=number,
-        )
-        page.wait_for_timeout(250)
+        wait_for_pair(page, number)
         page.keyboard.press("ArrowLeft")
-    page.wait_for_load_state("networkidle")
+    wait_until_sent(page)
     look()
 
     page.goto(f"{served.address}/admin/")

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.conftest import settle, wait_for_pair, wait_until_sent
+
 pytestmark = pytest.mark.browser
 
 
@@ -46,14 +48,7 @@ class Voter:
         self.wait_for_pair(1)
 
     def wait_for_pair(self, number: int, page: Any = None) -> None:
-        page = page or self.page
-        page.wait_for_function(
-            "n => document.querySelectorAll('#stage img').length === 2"
-            " && document.querySelector('#stage').getAttribute('aria-busy') === 'false'"
-            " && document.querySelector('#count').textContent.startsWith(`Pair ${n} `)",
-            arg=number,
-        )
-        page.wait_for_timeout(250)  # nobody answers quicker
+        wait_for_pair(page or self.page, number)
 
     def trial(self, page: Any = None) -> str:
         return (page or self.page).locator("#left img").get_attribute("src").split("/")[2]
@@ -113,6 +108,7 @@ def test_votes_of_a_session_are_exactly_those_exported_and_rated(
     ]
     for number, step in enumerate(steps, start=1):
         voter.wait_for_pair(number)
+        assert voter.page.locator("#count").inner_text().startswith(f"Pair {number} ")
         if number == 5:  # a reload goes on where it was
             before = voter.trial()
             voter.page.reload()
@@ -120,7 +116,7 @@ def test_votes_of_a_session_are_exactly_those_exported_and_rated(
             assert voter.trial() == before
         step()
     voter.wait_for_pair(11)
-    voter.page.wait_for_load_state("networkidle")
+    wait_until_sent(voter.page)
 
     rows = exported(command, served.folder, tmp_path / "votes.jsonl")
     assert {row["trial_id"]: picked_in(row) for row in rows} == voter.picked
@@ -166,8 +162,8 @@ def test_a_double_click_is_one_vote(
     voter.wait_for_pair(2)
     voter.page.get_by_role("button", name="Right").dblclick()
     voter.wait_for_pair(3)
-    voter.page.keyboard.press("ArrowLeft")
-    voter.page.keyboard.press("ArrowLeft")  # a bouncing key
+    bounce = "dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowLeft'}));"
+    voter.page.evaluate(f"() => {{ {bounce} {bounce} }}")
     voter.wait_for_pair(4)
     voter.page.get_by_role("button", name="Left", exact=True).focus()
     for _ in range(4):  # a key that is held
@@ -175,7 +171,7 @@ def test_a_double_click_is_one_vote(
         voter.page.wait_for_timeout(250)
     voter.page.keyboard.up("Enter")
     voter.wait_for_pair(5)
-    voter.page.wait_for_load_state("networkidle")
+    wait_until_sent(voter.page)
     assert len(exported(command, served.folder, tmp_path / "votes.jsonl")) == 4
     voter.context.close()
 
@@ -207,7 +203,10 @@ def test_a_pair_fits_every_window_and_is_enlarged_by_a_whole_factor(
     voter.start()
     for width, height in ((320, 640), (390, 844), (844, 390), (1440, 900)):
         voter.page.set_viewport_size({"width": width, "height": height})
-        voter.page.wait_for_timeout(200)
+        voter.page.wait_for_function(
+            "size => innerWidth === size[0] && innerHeight === size[1]", arg=[width, height]
+        )
+        settle(voter.page)
         seen = voter.page.evaluate(
             """() => {
                 const box = (element) => {
