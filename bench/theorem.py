@@ -78,8 +78,9 @@ def table(found: dict[str, dict[str, list[StepError]]]) -> Table:
 def plot(found: dict[str, dict[str, list[StepError]]], out: str) -> None:
     """The removable share of the error, step by step."""
     mpl.rcParams.update({"font.size": 9, "svg.fonttype": "none", "pdf.fonttype": 42})
-    figure, axes = plt.subplots(
-        1, len(found), figsize=(2 * len(found) + 0.8, 2.6), sharey=True, layout="constrained"
+    size = (2 * len(found) + 0.8, 2.6)
+    figure, (axes,) = plt.subplots(
+        1, len(found), figsize=size, sharey=True, squeeze=False, layout="constrained"
     )
     colours = {"own": "#0072B2", "gathered": "#D55E00"}
     for axis, (name, kinds) in zip(axes, found.items(), strict=True):
@@ -110,7 +111,10 @@ def main() -> None:
     parser.add_argument("--methods", default="w8a8,w4a8,w4a4")
     parser.add_argument("-o", "--output")
     arguments = parser.parse_args()
-    found = measured(arguments.methods.split(","), arguments.n)
+    names = arguments.methods.split(",")
+    if unknown := set(names) - set(all_methods()):
+        parser.error(f"--methods: no {', '.join(unknown)}; there are {', '.join(all_methods())}")
+    found = measured(names, arguments.n)
     Console().print(table(found))
     if arguments.output:
         plot(found, arguments.output)

@@ -8,8 +8,8 @@ by
     a x' + b ε' − (a x + b ε),
 
 and (c_x, c_ε) leave a c_x x' + b c_ε ε' − (a x + b ε). The best pair, over all prompts at once as Q-Sched's
-is, is a least-squares problem in two unknowns; what it leaves is a bound from below for every search,
-whatever it maximises.
+is, is a least-squares problem in two unknowns; no pair at that step leaves less of this error, whatever it
+was searched for. (Other coefficients at the steps before would lead to other samples.)
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-
-from qsched.coefficients import Coefficients
 
 
 @dataclass(frozen=True)
@@ -58,11 +56,6 @@ def removable_error(
     return [
         _step_error(*reference, *run, *w) for reference, run, w in zip(full, quantized, weights, strict=True)
     ]
-
-
-def best_coefficients(errors: Sequence[StepError]) -> Coefficients:
-    """The least-squares scalars of all steps; ValueError where one is not positive: no sampler can use it."""
-    return Coefficients(tuple(e.c_x for e in errors), tuple(e.c_eps for e in errors))
 
 
 def _step_error(
