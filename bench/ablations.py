@@ -1,12 +1,13 @@
 """Searches for Q-Sched's coefficients on the shapes world, and what they are worth on captions unseen.
 
-    python bench/ablations.py [-o runs/ablations.jsonl] [--rows 'w4a8/both;…'] [--whole-grid]
+    python bench/ablations.py [-o runs/ablations.jsonl] [--rows 'w4a8/both;…'] [--whole-grid] [--afresh N]
 
 The ablations of the paper's figure 5 (k, c_x alone, c_eps alone, both), the ways to say coefficients, wider
 boxes, another sampler, the races of `qsched.racing` against the grids of the paper and of its code, several
 draws of the calibration captions. Each row is a search; its gains are paired differences on 320 held-out
 captions, by the CLIP that was optimised and by the one that was not, beside the same coefficients on the
 full-precision model. A row is written as soon as it is known, and the same command goes on where it stopped.
+Among many rows one gains by luck: with --afresh, what rows found is measured on N other held-out captions.
 
 The released grid, 50 × 50 candidates on 25 captions, is 62,500 pictures. Without --whole-grid its winner is
 sought on every seventh row and column, then on every other one around the best of these, then on all around
@@ -102,7 +103,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Row:
-    """A search of `numbers` by `run`, on the `draw`-th so many captions."""
+    """A search of `numbers` by `run`, on the `draw`-th so many captions; `afresh`: told on so many others."""
 
     method: str
     name: str
@@ -114,6 +115,7 @@ class Row:
     captions: int = 64
     first: int = 8
     draw: int = 0
+    afresh: int = 0
 
     @property
     def id(self) -> str:
@@ -133,6 +135,14 @@ def halved(row: Row, draw: Draw, score: Score) -> Found:
     found = raced(row, draw, score)
     half = (tuple((1 + c) / 2 for c in cs) for cs in (found.best.c_x, found.best.c_eps))
     return dataclasses.replace(found, best=Coefficients(*half))
+
+
+def nudged(c_x: float, row: Row, draw: Draw, score: Score) -> Found:
+    """No search: a change too small to repair anything.
+
+    All rows are compared with the same pictures without coefficients. What a nudge gains is their bad luck.
+    """
+    return Found(Coefficients((c_x,) * STEPS, (1.0,) * STEPS), 0)
 
 
 def algorithm_1(row: Row, draw: Draw, score: Score) -> Found:
@@ -189,16 +199,23 @@ def rows(whole_grid: bool) -> list[Row]:
         *(Row(method, "Algorithm 1", algorithm_1, captions=20, draw=d) for method in methods for d in (0, 1)),
         *(Row(method, "both, 20 captions", raced, captions=20, draw=d) for method in methods for d in (0, 1)),
         *(Row(method, "both, halved", halved) for method in methods),
+        *(Row("w4a4", f"c_x = {c:g}", functools.partial(nudged, c)) for c in (0.999, 1.001)),
     ]
 
 
-class Judged:
-    """A model's pictures of the held-out captions, and JAQ (k = 2) of them by both CLIPs."""
+def again(row: Row, line: dict, count: int) -> Row:
+    """The row that measures on `count` captions afresh what the search of `line` found."""
+    found = Found(Coefficients(line["c_x"], line["c_eps"]), line["nfe"])
+    return dataclasses.replace(row, name=f"{row.name}, {count} afresh", run=lambda *_: found, afresh=count)
 
-    def __init__(self, base: BaseModel, method: str) -> None:
+
+class Judged:
+    """A model's pictures of held-out captions, or of the next `afresh`; JAQ (k = 2) of them by both CLIPs."""
+
+    def __init__(self, base: BaseModel, method: str, afresh: int) -> None:
         self.pipeline, self.base = base.load(), base
         all_methods()[method].apply(self.pipeline, base)
-        prompts = shapes_prompts("heldout", HELDOUT)
+        prompts = shapes_prompts("heldout", HELDOUT + afresh)[-(afresh or HELDOUT) :]
         self.texts = [prompt.text for prompt in prompts]
         self.draw = Candidates(self.pipeline, base, prompts)
 
@@ -211,14 +228,14 @@ class Judged:
 
 
 @functools.cache
-def judged(sampler: str, method: str) -> Judged:
-    return Judged(SAMPLERS[sampler], method)
+def judged(sampler: str, method: str, afresh: int) -> Judged:
+    return Judged(SAMPLERS[sampler], method, afresh)
 
 
 def searched(row: Row) -> dict[str, object]:
     """Search, then measure on the held-out captions; what a line of the file holds."""
     began, base = time.process_time(), SAMPLERS[row.sampler]
-    model, scorer = judged(row.sampler, row.method), base.scorer("clip")
+    model, scorer = judged(row.sampler, row.method, row.afresh), base.scorer("clip")
     prompts = shapes_prompts("calibration", (row.draw + 1) * row.captions)[-row.captions :]
     draw = Candidates(model.pipeline, base, prompts)
 
@@ -228,7 +245,7 @@ def searched(row: Row) -> dict[str, object]:
     found = row.run(row, draw, score)
     one, line = Coefficients.identity(STEPS), {}
     for label, method in (("quantized", row.method), ("control", "fp16")):
-        before, after = (judged(row.sampler, method).scores(c) for c in (one, found.best))
+        before, after = (judged(row.sampler, method, row.afresh).scores(c) for c in (one, found.best))
         line |= {f"{label}, {name}": {"before": before[name], "after": after[name]} for name in before}
     return {
         "row": row.id,
@@ -252,7 +269,7 @@ def table(lines: list[dict]) -> Table:
     """The gains of every search."""
     out = Table(
         "search", "c_x", "c_eps", "NFE", "JAQ (clip)", "JAQ (judge)", "control (clip)", "control (judge)",
-        title=f"gains in JAQ, k = 2, on {HELDOUT} held-out captions",
+        title=f"gains in JAQ, k = 2, on {HELDOUT} held-out captions, or on so many others afresh",
     )  # fmt: skip
     for line in lines:
         numbers = (" ".join(f"{c:.3f}" for c in line[name]) for name in ("c_x", "c_eps"))
@@ -261,19 +278,50 @@ def table(lines: list[dict]) -> Table:
     return out
 
 
+def by_search(lines: list[dict]) -> dict[tuple[str, str], list[dict]]:
+    """(method, name) → the draws of that search."""
+    draws: dict[tuple[str, str], list[dict]] = {}
+    for line in lines:
+        method, name, *_ = line["row"].split("/")
+        draws.setdefault((method, name), []).append(line)
+    return draws
+
+
+def mean_of(draws: list[dict], column: str, when: str) -> NDArray[np.float64]:
+    """JAQ of every caption, the mean over draws."""
+    return np.mean([line[column][when] for line in draws], 0)
+
+
+def over_draws(lines: list[dict]) -> Table:
+    """Searches of several draws, these averaged caption by caption, and what is beyond the control's gain."""
+    kinds = ("JAQ", "beyond the control")
+    out = Table(
+        "search", "draws", *(f"{kind} ({eye})" for kind in kinds for eye in EYES), "draw by draw (judge)"
+    )
+    for (method, name), draws in by_search(lines).items():
+        if len(draws) == 1:
+            continue
+        gains = {
+            (who, eye): mean_of(draws, f"{who}, {eye}", "after") - mean_of(draws, f"{who}, {eye}", "before")
+            for who in ("quantized", "control")
+            for eye in EYES
+        }
+        own = (told(0 * gains["quantized", eye], gains["quantized", eye]) for eye in EYES)
+        beyond = (told(gains["control", eye], gains["quantized", eye]) for eye in EYES)
+        each = (np.subtract(d["quantized, judge"]["after"], d["quantized, judge"]["before"]) for d in draws)
+        each_told = " ".join(f"{gain.mean():+.4f}" for gain in each)
+        out.add_row(f"{method}/{name}", str(len(draws)), *own, *beyond, each_told)
+    return out
+
+
 def against_the_grid(lines: list[dict]) -> Table:
     """Every search, its draws averaged caption by caption, less the released grid of its method."""
     out = Table("search", "draws", *(f"JAQ ({eye}) less the released grid's" for eye in EYES))
-    draws: dict[tuple[str, ...], list[dict]] = {}
-    for line in lines:
-        draws.setdefault(tuple(line["row"].split("/")[:2]), []).append(line)
+    draws = by_search(lines)
     for (method, name), some in draws.items():
         grid = draws.get((method, "released grid"), [])
-        if grid and grid is not some and "LCM" not in name:
-            after = (
-                [np.mean([d[f"quantized, {eye}"]["after"] for d in all_], 0) for all_ in (grid, some)]
-                for eye in EYES
-            )
+        if grid and grid is not some and not any(other in name for other in ("LCM", "afresh")):
+            after = ([mean_of(all_, f"quantized, {eye}", "after") for all_ in (grid, some)] for eye in EYES)
             out.add_row(f"{method}/{name}", f"{len(some)}, {len(grid)}", *(told(*both) for both in after))
     return out
 
@@ -297,6 +345,9 @@ def main() -> None:
     parser.add_argument("--rows", help="Ids, with semicolons between them; default: all.")
     parser.add_argument("--whole-grid", action="store_true")
     parser.add_argument(
+        "--afresh", type=int, metavar="N", help="Measure what the rows found before on N more captions."
+    )
+    parser.add_argument(
         "--plot", type=Path, help="Draw the sensitivity of the first of the rows to this file."
     )
     arguments = parser.parse_args()
@@ -307,15 +358,20 @@ def main() -> None:
     wanted = arguments.rows.split(";") if arguments.rows else list(known)
     if unknown := set(wanted) - set(known):
         parser.error(f"--rows: no {', '.join(unknown)}; there are {'; '.join(known)}")
-    for name in wanted:
-        if any(line["row"] == name for line in lines):
+    wanted_rows = [known[name] for name in wanted]
+    if arguments.afresh:
+        found = {line["row"]: line for line in lines}
+        if unknown := set(wanted) - set(found):
+            parser.error(f"--afresh: not searched yet: {'; '.join(sorted(unknown))}")
+        wanted_rows = [again(row, found[row.id], arguments.afresh) for row in wanted_rows]
+    for row in wanted_rows:
+        if any(line["row"] == row.id for line in lines):
             continue
-        row = known[name]
         lines.append(searched(row))
         with arguments.output.open("a", encoding="utf-8") as file:
             file.write(json.dumps(lines[-1]) + "\n")
         Console(stderr=True).print(f"{row.id}: {lines[-1]['cpu_s']} s of CPU")
-    Console(width=190).print(table(lines), against_the_grid(lines))
+    Console(width=190).print(table(lines), over_draws(lines), against_the_grid(lines))
     if arguments.plot:
         line = next(line for line in lines if line["row"] == wanted[0])
         plot(line, known[wanted[0]].numbers(), arguments.plot)
