@@ -66,9 +66,9 @@ def _bitsandbytes(kind: str) -> Callable[[DiffusionPipeline, BaseModel], None]:
             else:
                 options = {"compute_dtype": weight.dtype, "quant_type": kind, "compress_statistics": False}
                 new = bnb.nn.Linear4bit(*shape, **options, device="meta")
-                # Its kernel for some CPUs takes whole blocks of a row only; its other path takes any width.
-                if layer.out_features % 32 or layer.in_features % 64:
-                    new.support_avx512bf16_for_cpu = False
+                # For a kernel of some CPUs' the first product repacks the weight, which takes whole blocks of
+                # a row only, and which state_dict() undoes wrongly. The other way takes any CPU and width.
+                new.support_avx512bf16_for_cpu = False
                 stored = bnb.nn.Params4bit(weight.cpu(), requires_grad=False, **new.weight.__dict__)
             new.weight, new.bias = stored.to(device), layer.bias  # moving it quantizes it
             replace(backbone, {name: new.eval()})
