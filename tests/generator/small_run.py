@@ -46,14 +46,17 @@ class Pipeline:
 
 
 class HeldPipeline(Pipeline):
-    """Draws two batches, and the others when a file is there."""
+    """Draws two batches, and the others when a file is there; none where the node was killed meanwhile.
+
+    A worker outlives its node, which is its parent, by moments in which it could draw all the others.
+    """
 
     def __init__(self, file):
         super().__init__()
-        self.file, self.drawn = file, 0
+        self.file, self.drawn, self.node = file, 0, os.getppid()
 
     def __call__(self, *arguments, **named):
-        while self.drawn == 2 and not self.file.exists():
+        while self.drawn == 2 and not (self.file.exists() and os.getppid() == self.node):
             time.sleep(0.01)
         self.drawn += 1
         return super().__call__(*arguments, **named)
