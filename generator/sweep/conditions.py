@@ -19,6 +19,7 @@ from diffusers import (
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from generator.files import write_whole
 from generator.models import BaseModel
 from study.gallery import Prompt
 
@@ -57,10 +58,7 @@ class Conditions:
         if self.folder is None:
             self.held[name] = data
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f"{name}.partial"
-        partial.write_bytes(data)
-        partial.replace(self.folder / f"{name}.safetensors")
+        write_whole(self.folder / f"{name}.safetensors", data)
 
     def remove(self) -> None:
         """Delete the files: the run is finished."""
